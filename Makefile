@@ -1,0 +1,49 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ENGINES := .venv-engines
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check fix bench test-engines clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(VENV)/.installed ## make .venv with melodi and what its checks need
+
+$(VENV)/.installed: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing melodi into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: install ## joules per prompt on this machine, with nothing configured
+	@$(BIN)/melodi demo
+
+test: install ## run the tests
+	@$(BIN)/python -m pytest
+
+check: install ## formatting, lint, types, import contracts
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+fix: install ## format, and mend what lint can mend
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: install ## run the benchmarks (ratios, not times)
+	@for file in benchmarks/*/__main__.py; do $(BIN)/python -m $$(dirname $$file | tr / .); done
+
+$(ENGINES)/.installed: benchmarks/engines/requirements.txt
+	@test -x $(ENGINES)/bin/python || $(PYTHON) -m venv $(ENGINES)
+	@echo "installing a real inference server into $(ENGINES) (about 1.2 GB) ..."
+	@$(ENGINES)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+test-engines: install $(ENGINES)/.installed ## run against a real OpenAI-compatible server
+	@$(BIN)/python -m pytest -m engines tests/engines -s
+
+clean: ## remove what the other targets made
+	rm -rf $(VENV) $(ENGINES) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

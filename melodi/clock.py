@@ -1,0 +1,58 @@
+"""The one clock that everything is given: real in production, virtual in tests."""
+
+import time
+from datetime import UTC, datetime
+from typing import Protocol
+
+NS_PER_SECOND = 1_000_000_000
+
+
+class Clock(Protocol):
+    """Monotonic nanoseconds for arithmetic; wall time, once per record, for people."""
+
+    def monotonic_ns(self) -> int: ...
+
+    def wall_ns(self) -> int:
+        """Nanoseconds since 1970 in UTC."""
+        ...
+
+
+class SystemClock:
+    """The clock of this machine."""
+
+    def monotonic_ns(self) -> int:
+        return time.monotonic_ns()
+
+    def wall_ns(self) -> int:
+        return time.time_ns()
+
+
+class VirtualClock:
+    """A clock that moves only when told to."""
+
+    def __init__(self, *, monotonic_ns: int = 0, wall_ns: int = 1_767_225_600 * NS_PER_SECOND):
+        self._monotonic_ns = monotonic_ns
+        self._wall_ns = wall_ns
+
+    def monotonic_ns(self) -> int:
+        return self._monotonic_ns
+
+    def wall_ns(self) -> int:
+        return self._wall_ns
+
+    def advance(self, ns: int) -> None:
+        """Move both times forward by `ns` nanoseconds."""
+        if ns < 0:
+            raise ValueError("a clock does not go back; advance it by 0 or more")
+        self._monotonic_ns += ns
+        self._wall_ns += ns
+
+    def step_wall(self, ns: int) -> None:
+        """Set the wall clock forward or back, as an administrator or NTP does."""
+        self._wall_ns += ns
+
+
+def to_datetime(wall_ns: int) -> datetime:
+    """Wall nanoseconds as an aware UTC datetime, to the microsecond."""
+    seconds, rest = divmod(wall_ns, NS_PER_SECOND)
+    return datetime.fromtimestamp(seconds, tz=UTC).replace(microsecond=rest // 1_000)

@@ -1,0 +1,1 @@
+"""Arithmetic of energy: pure functions and values, no I/O."""

@@ -1,0 +1,28 @@
+"""Errors that reach a person; every message ends with what to do.
+
+MelodiError
+├── ConfigError       a setting or a file of the user's is wrong
+├── StoreError        the database cannot be opened, read or written
+├── PromptSetError    a prompt file cannot be used
+└── BackendError      a backend is unknown, away, or refused
+"""
+
+
+class MelodiError(Exception):
+    """The root of what MELODI raises on purpose."""
+
+
+class ConfigError(MelodiError):
+    """A setting or a file of the user's is wrong."""
+
+
+class StoreError(MelodiError):
+    """The database cannot be opened, read or written."""
+
+
+class PromptSetError(MelodiError):
+    """A prompt file cannot be used."""
+
+
+class BackendError(MelodiError):
+    """A backend is unknown, away, or refused the request."""

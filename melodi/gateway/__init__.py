@@ -1,0 +1,1 @@
+"""The pass-through proxy in front of a backend."""

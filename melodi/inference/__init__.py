@@ -1,0 +1,1 @@
+"""Sending prompts, or watching them pass, and what is seen of each."""

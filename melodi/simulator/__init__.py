@@ -1,0 +1,1 @@
+"""A simulated inference server whose true energy is known."""
