@@ -1,0 +1,80 @@
+"""Bins of measured energy, and the stretches of time that requests spent in service."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+UJ_PER_JOULE = 1_000_000
+NS_PER_SECOND = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A stretch of monotonic time, in ns."""
+
+    start_ns: int
+    end_ns: int
+
+    @property
+    def length_ns(self) -> int:
+        return self.end_ns - self.start_ns
+
+    def overlap_ns(self, start_ns: int, end_ns: int) -> int:
+        """How long this and the other stretch have in common."""
+        return max(0, min(self.end_ns, end_ns) - max(self.start_ns, start_ns))
+
+    def widened(self, by_ns: int) -> "Interval":
+        """The stretch with both ends moved out (in, where negative; never past each other)."""
+        start_ns, end_ns = self.start_ns - by_ns, self.end_ns + by_ns
+        return Interval(start_ns, max(start_ns, end_ns))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bin:
+    """The energy of one domain between two consecutive edges of its curve."""
+
+    domain: str
+    start_ns: int
+    end_ns: int
+    energy_uj: int | None
+    """What the counter gained; None where nobody measured (a reset, a dead sensor)."""
+    total_uj: int
+    """The curve's cumulative energy at the end of the bin."""
+    half_width_ns: int = 0
+    """How far an edge may truly lie from where it is placed."""
+    reason: str | None = None
+    """`stall` where the sampler paused, or why the energy is unknown."""
+
+    @property
+    def length_ns(self) -> int:
+        return self.end_ns - self.start_ns
+
+    @property
+    def joules(self) -> float | None:
+        return None if self.energy_uj is None else self.energy_uj / UJ_PER_JOULE
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One request's service: what it can be charged for."""
+
+    request: str
+    service: Interval
+    first_token_ns: int | None = None
+    load: Interval | None = None
+    """The model load that it waited for."""
+
+    @property
+    def parts(self) -> tuple[Interval, ...]:
+        return (self.service,) if self.load is None else (self.service, self.load)
+
+
+def union_ns(intervals: Iterable[Interval]) -> int:
+    """Length of the union of stretches of time."""
+    total_ns = 0
+    reached_ns: int | None = None
+    for interval in sorted(intervals, key=lambda one: one.start_ns):
+        start_ns = interval.start_ns if reached_ns is None else max(interval.start_ns, reached_ns)
+        if interval.end_ns > start_ns:
+            total_ns += interval.end_ns - start_ns
+            reached_ns = interval.end_ns
+    return total_ns
