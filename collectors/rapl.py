@@ -3,7 +3,9 @@
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from collectors.base import (
@@ -17,68 +19,192 @@ from collectors.base import (
     Readings,
 )
 from collectors.counter import DEFAULT_MAX_POWER_WATTS
-from collectors.errors import NotPermitted, ReadFailed, Unavailable
+from collectors.errors import CollectorError, NotPermitted, ReadFailed, Unavailable
 from collectors.powercap import Zone, find_zones
 
+# About 1 ms for every energy status register, by Intel's manual (SDM volume 3, "RAPL Interfaces").
 _REFRESH_NS = 1_000_000
-"""Intel's manual gives about 1 ms for the energy status registers (SDM 3B, "RAPL interfaces")."""
-
 _RETRY_NS = 1_000_000_000
 _MIRROR_PAUSE_SECONDS = 0.02
 
 _ABSENT = (
-    "on bare metal load the kernel module intel_rapl_common (AMD too); in a container mount "
-    "/sys/devices/virtual/powercap read-only and set collectors.sysfs_root to its /sys; "
+    "on a machine of your own load the kernel module intel_rapl_msr (AMD too); in a container "
+    "mount /sys/devices/virtual/powercap read-only and name its sysfs root in the settings; "
     "virtual machines and Arm hosts have no RAPL"
 )
 _GRANT = (
-    "run melodi as a systemd service with AmbientCapabilities=CAP_DAC_READ_SEARCH; or let a udev "
-    "rule give the energy_uj files, and only those, the group powercap and mode 0440 at every "
-    "boot, and put melodi's user into that group"
+    "run the daemon as a systemd service with AmbientCapabilities=CAP_DAC_READ_SEARCH; or have a "
+    "udev rule give the energy_uj files, and nothing else, the group powercap and mode 0440 at "
+    "every boot, and add the daemon's user to that group"
 )
 _RETRIED = "the zone is looked for again every second"
 
 
 class _Meter:
-    """One zone's counter, kept open; found and opened again after it went away."""
+    """One zone's counter, kept open; found and opened again after it went away.
 
-    def __init__(self, domain: Domain, zone: Zone, *, root: Path, now_ns: NowNs) -> None:
-        self.domain = domain
-        self._zone = zone
-        self._root = root
+    Constructing one raises NotPermitted, or ReadFailed where the zone gives no number.
+    """
+
+    def __init__(self, zone: Zone, *, sysfs_root: Path, now_ns: NowNs) -> None:
+        self.zone = zone
+        self.domain = _domain(zone)
+        self._sysfs_root = sysfs_root
         self._now_ns = now_ns
-        self._retry_at_ns = 0
-        self._descriptor: int | None = zone.open_energy()
+        self._retry_at_ns = now_ns()
+        try:
+            self._descriptor: int | None = os.open(zone.energy_path, os.O_RDONLY)
+        except PermissionError as error:
+            raise NotPermitted(f"{self.domain.name}: {error}", remedy=_GRANT) from error
+        except OSError as error:
+            raise self._failed(error) from error
+        self.energy_uj()
 
     def read(self) -> Reading:
         """The counter now; raises ReadFailed where the zone is away or gives no number."""
-        descriptor = self._descriptor if self._descriptor is not None else self._reopen()
         before_ns = self._now_ns()
-        try:
-            energy_uj = int(os.pread(descriptor, 32, 0))
-        except (OSError, ValueError) as error:
-            self.close()
-            raise ReadFailed(f"{self.domain.name}: {error}", remedy=_RETRIED) from error
+        energy_uj = self.energy_uj()
         half_width_ns = (self._now_ns() - before_ns) // 2
         return Reading(self.domain.name, before_ns + half_width_ns, half_width_ns, energy_uj)
 
+    def energy_uj(self) -> int:
+        """The raw counter; raises as `read` does."""
+        try:
+            descriptor = self._reopen() if self._descriptor is None else self._descriptor
+            return int(os.pread(descriptor, 32, 0))
+        except (OSError, ValueError) as error:
+            self.close()
+            raise self._failed(error) from error
+
     def close(self) -> None:
         if self._descriptor is not None:
-            with contextlib.suppress(OSError):  # the zone behind it may be gone already
+            with contextlib.suppress(OSError):  # what it led to may be gone already
                 os.close(self._descriptor)
             self._descriptor = None
 
     def _reopen(self) -> int:
-        """Open the zone of the same name, which may have come back under another index."""
+        """Open the zone of this domain, which may have come back under another index."""
         now_ns = self._now_ns()
         if now_ns < self._retry_at_ns:
-            raise ReadFailed(f"{self.domain.name} is away", remedy=_RETRIED)
+            raise FileNotFoundError("the zone is away")
         self._retry_at_ns = now_ns + _RETRY_NS
-        for zone in find_zones(self._root):
-            if zone.identity == self._zone.identity:
-                try:
-                    self._descriptor = zone.open_energy()
-                except OSError as error:
-                    raise ReadFailed(f"{self.domain.name}: {error}", remedy=_RETRIED) from error
+        for zone in find_zones(self._sysfs_root):
+            if zone.domain == self.zone.domain:
+                self._descriptor = os.open(zone.energy_path, os.O_RDONLY)
                 return self._descriptor
-        raise ReadFailed(f"{self.domain.name}: zone {self._zone.name} is gone", remedy=_RETRIED)
+        raise FileNotFoundError("the zone is gone")
+
+    def _failed(self, error: Exception) -> ReadFailed:
+        return ReadFailed(f"{self.domain.name}: {error}", remedy=_RETRIED)
+
+
+class RaplCollector:
+    """The packages, memory and platform counters that this process may read.
+
+    Raises Unavailable where there is no zone, NotPermitted where there are and they may not be
+    read, ReadFailed where they may be and none gives a number.
+    """
+
+    def __init__(
+        self,
+        *,
+        now_ns: NowNs,
+        sysfs_root: Path = Path("/sys"),
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        zones = find_zones(sysfs_root)
+        if not zones:
+            raise Unavailable(f"no RAPL zone under {sysfs_root}", remedy=_ABSENT)
+        meters: list[_Meter] = []
+        errors: list[CollectorError] = []
+        for zone in zones:
+            try:
+                meters.append(_Meter(zone, sysfs_root=sysfs_root, now_ns=now_ns))
+            except CollectorError as error:
+                errors.append(error)
+        if not meters:
+            raise errors[0]
+        self.unproven = tuple(errors)
+        """Why zones that exist are not among the domains."""
+        try:
+            self._meters = _without_mirrors(meters, sleep)
+        except ReadFailed:
+            for meter in meters:
+                meter.close()
+            raise
+
+    @property
+    def name(self) -> str:
+        return "rapl"
+
+    @property
+    def domains(self) -> tuple[Domain, ...]:
+        return tuple(meter.domain for meter in self._meters)
+
+    def read(self) -> Readings:
+        values: list[Reading] = []
+        failures: list[Failure] = []
+        for meter in self._meters:
+            try:
+                values.append(meter.read())
+            except ReadFailed as error:
+                failures.append(Failure(meter.domain.name, error))
+        if not values:
+            raise failures[0].error
+        return Readings(tuple(values), tuple(failures))
+
+    def conditions(self) -> tuple[Conditions, ...]:
+        return ()
+
+    def close(self) -> None:
+        for meter in self._meters:
+            meter.close()
+
+
+def _domain(zone: Zone) -> Domain:
+    return Domain(
+        name=zone.domain,
+        kind=zone.kind,
+        scope=zone.domain.partition(":")[0],
+        source="rapl:powercap",
+        measure=Measure.COUNTER,
+        range_uj=zone.range_uj,
+        refresh_ns=_REFRESH_NS,
+        max_power_watts=None if zone.kind is Kind.PLATFORM else DEFAULT_MAX_POWER_WATTS,
+        summable=zone.kind is not Kind.PLATFORM,
+    )
+
+
+def _without_mirrors(meters: list[_Meter], sleep: Callable[[float], None]) -> list[_Meter]:
+    """The meters, those dies of a package that show one and the same counter merged into one.
+
+    Some AMD processors list a zone for each die, and all of them read the counter of the socket.
+    """
+    kept: list[_Meter] = []
+    for meter in meters:
+        package = meter.zone.die_of
+        rivals = [other for other in kept if package and other.zone.die_of == package]
+        original = next((other for other in rivals if _mirrors(other, meter, sleep)), None)
+        if original is None:
+            kept.append(meter)
+            continue
+        meter.close()
+        original.domain = replace(original.domain, description="seen through several dies")
+    dies = Counter(meter.zone.die_of for meter in kept)
+    for meter in kept:
+        if meter.domain.description and dies[meter.zone.die_of] == 1:
+            meter.domain = replace(meter.domain, name=str(meter.zone.die_of))
+    return kept
+
+
+def _mirrors(one: _Meter, other: _Meter, sleep: Callable[[float], None]) -> bool:
+    """Whether `other` lies between two readings of `one`, now and after it has moved on."""
+
+    def lies_between() -> bool:
+        before_uj, between_uj, after_uj = one.energy_uj(), other.energy_uj(), one.energy_uj()
+        return before_uj <= between_uj <= after_uj
+
+    if not lies_between():
+        return False
+    sleep(_MIRROR_PAUSE_SECONDS)
+    return lies_between()

@@ -140,6 +140,11 @@ class Ledger:
         self._finish(closing, now_ns)
         return closing
 
+    def posted(self, request: str, now_ns: int) -> RequestEnergy:
+        """The energy of an ended request in closed bins alone: what the books say so far."""
+        entry = self._requests[request]
+        return self._energy(entry, entry.seen_until(now_ns), entry.tallies, provisional=True)
+
     def preview(self, request: str, now_ns: int) -> RequestEnergy | None:
         """The request's energy as far as it has been seen; None if the books do not hold it."""
         entry = self._requests.get(request)

@@ -85,7 +85,7 @@ class Tally:
             joules=self.joules if known else None,
             active_joules=self.active if divided else None,
             idle_share_joules=self.idle_share if divided else None,
-            load_joules=self.load if known else None,
+            load_joules=self.load if known or self.load > 0 else None,
             low_joules=self.low if known else None,
             high_joules=self.high if known else None,
             exclusive_low_joules=self.exclusive_low if divided else None,

@@ -23,7 +23,9 @@ class SseParser:
         self._limit_bytes = limit_bytes
         self._at_start = True
         self._oversized = 0
-        self._reset()
+        self._name = b""
+        self._data: list[bytes] = []
+        self._size_bytes = 0
 
     def feed(self, data: bytes) -> list[SseEvent]:
         """The events that `data` completes."""
@@ -67,15 +69,10 @@ class SseParser:
 
     def _close_event(self) -> list[SseEvent]:
         name, data, size_bytes = self._name, self._data, self._size_bytes
-        self._reset()
+        self._name, self._data, self._size_bytes = b"", [], 0
         if size_bytes > self._limit_bytes + 1:
             self._oversized += 1
             return []
         if not data:
             return []
         return [SseEvent(name.decode("utf-8", "replace") or "message", b"\n".join(data))]
-
-    def _reset(self) -> None:
-        self._name = b""
-        self._data: list[bytes] = []
-        self._size_bytes = 0

@@ -31,7 +31,7 @@ class EnergyCurve:
         self._polled_ns: int | None = None
         self._power_uw: int | None = None
         self._stalled = False
-        self._unshown_pj = 0
+        self._unshown_fj = 0
 
     def feed(self, reading: Reading) -> Bin | None:
         """Take a reading, in order of time; gives the bin that it completes, if any."""
@@ -81,9 +81,9 @@ class EnergyCurve:
             return self._append(reading.at_ns, reading.half_width_ns, None, "unread")
         if self._stalled:
             return self._append(reading.at_ns, reading.half_width_ns, None, "stall")
-        # uW x ns = 1e-15 J, and half the sum of both ends: the remainder is carried, none is lost.
-        twice = (last_uw + reading.power_uw) * (reading.at_ns - polled_ns) + self._unshown_pj
-        energy_uj, self._unshown_pj = divmod(twice, 2 * NS_PER_SECOND)
+        # uW x ns is 1 fJ, and the mean is half the sum: the remainder is carried, none is lost.
+        twice = (last_uw + reading.power_uw) * (reading.at_ns - polled_ns) + self._unshown_fj
+        energy_uj, self._unshown_fj = divmod(twice, 2 * NS_PER_SECOND)
         return self._append(reading.at_ns, reading.half_width_ns, energy_uj)
 
     def _append(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import structlog
 
 from collectors.base import Collector, Conditions, Domain, Failure, Readings
-from collectors.errors import CollectorError, ReadFailed
+from collectors.errors import ReadFailed
 from melodi.clock import NS_PER_SECOND, Clock
 from melodi.energy.bins import Bin
 from melodi.sampling.meters import EnergyCurve
@@ -145,8 +145,8 @@ class Sampler:
     def _conditions(self, station: _Station) -> tuple[Conditions, ...]:
         try:
             return station.collector.conditions()
-        except CollectorError as error:
-            log.warning("conditions_unread", collector=station.collector.name, reason=str(error))
+        except Exception as error:  # noqa: BLE001  what explains joules must not cost any
+            log.warning("conditions_unread", collector=station.collector.name, reason=repr(error))
             return ()
 
     def _note(self, station: _Station, readings: Readings) -> None:

@@ -1,7 +1,8 @@
-"""Everything in which one database differs from another: types, upserts, and how SQLite is opened."""
+"""All in which one database differs from another: types, upserts, how SQLite is opened."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -28,10 +29,11 @@ class Instant(sa.types.TypeDecorator[datetime]):
     impl = sa.BigInteger
     cache_ok = True
 
-    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[object]:
-        if dialect.name == "postgresql":
-            return dialect.type_descriptor(sa.DateTime(timezone=True))
-        return dialect.type_descriptor(sa.BigInteger())
+    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
+        native: sa.types.TypeEngine[Any] = (
+            sa.DateTime(timezone=True) if dialect.name == "postgresql" else sa.BigInteger()
+        )
+        return dialect.type_descriptor(native)
 
     def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> object:
         if value is None:
@@ -40,15 +42,14 @@ class Instant(sa.types.TypeDecorator[datetime]):
             raise ValueError(f"{value} has no time zone; make it aware before it is stored")
         return value if dialect.name == "postgresql" else (value - _EPOCH) // _MICROSECOND
 
-    def process_result_value(self, value: object, dialect: sa.Dialect) -> datetime | None:
-        if isinstance(value, int):
-            return _EPOCH + value * _MICROSECOND
-        return value.astimezone(UTC) if isinstance(value, datetime) else None
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> datetime | None:
+        if value is None:
+            return None
+        moment = value if dialect.name == "postgresql" else _EPOCH + value * _MICROSECOND
+        return cast("datetime", moment).astimezone(UTC)
 
 
-Json = sa.JSON(none_as_null=True).with_variant(
-    postgresql.JSONB(none_as_null=True), "postgresql"
-)
+Json = sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
 """A JSON document; unknown is SQL NULL."""
 
 

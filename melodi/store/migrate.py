@@ -1,15 +1,14 @@
 """Bringing a database's tables to the version that this code expects."""
 
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 
-import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-import melodi
 from melodi.store.database import database_path, open_engine
 from melodi.store.dialect import writing
 
@@ -25,10 +24,57 @@ class SchemaState(StrEnum):
 
 
 def upgrade(url: str) -> None:
-    """Make or change the tables to the newest version. Raises StoreError as `open_engine` does."""
+    """Make or change the tables to the newest version; StoreError as `open_engine` raises it."""
     _run(url, lambda config: command.upgrade(config, "head"))
 
 
 def downgrade(url: str, revision: str) -> None:
     """Take the tables back to `revision`; `base` leaves none."""
     _run(url, lambda config: command.downgrade(config, revision))
+
+
+def check(url: str) -> SchemaState:
+    """What `upgrade` would meet; a file that is not there is EMPTY and is not made."""
+    if not database_path(url).exists():
+        return SchemaState.EMPTY
+    engine = open_engine(url)
+    try:
+        with engine.connect() as connection:
+            revision = MigrationContext.configure(connection).get_current_revision()
+    finally:
+        engine.dispose()
+    return _state_of(revision)
+
+
+def _state_of(revision: str | None) -> SchemaState:
+    if revision is None:
+        return SchemaState.EMPTY
+    scripts = ScriptDirectory.from_config(_config())
+    if revision == scripts.get_current_head():
+        return SchemaState.CURRENT
+    known = {script.revision for script in scripts.walk_revisions()}
+    return SchemaState.BEHIND if revision in known else SchemaState.AHEAD
+
+
+def _run(url: str, act: Callable[[Config], None]) -> None:
+    engine = open_engine(url)
+    config = _config()
+    try:
+        with writing(engine).begin() as connection:
+            config.attributes["connection"] = connection
+            act(config)
+    finally:
+        engine.dispose()
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_folder()).replace("%", "%%"))
+    return config
+
+
+def _folder() -> Path:
+    """Inside the package once installed, beside it in a checkout."""
+    package = Path(__file__).resolve().parent.parent
+    installed = package / "migrations"
+    return installed if installed.is_dir() else package.parent / "migrations"

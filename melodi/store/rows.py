@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from sqlalchemy import RowMapping
+
 from melodi.energy.record import DomainEnergy, EnergyRecord, Quality, Status
 
 _NAMES = tuple(f.name for f in fields(EnergyRecord))
@@ -14,7 +16,7 @@ def to_row(record: EnergyRecord) -> dict[str, Any]:
     return {name: getattr(record, name) for name in _NAMES}
 
 
-def to_record(row: Mapping[str, Any]) -> EnergyRecord:
+def to_record(row: RowMapping) -> EnergyRecord:
     """The record that was stored as this row of `requests`."""
     return EnergyRecord(
         **{

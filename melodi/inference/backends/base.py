@@ -43,15 +43,14 @@ class Progress:
         """Something came that could not be read: what is missing may have been in it."""
         self._texts: list[str] = []
 
-    def output(self, text: str, at_ns: int, *, visible: bool = True) -> None:
-        """Generated text has come; `visible` is False for thinking and tool calls."""
-        if not text:
-            return
-        if self.timeline.streamed:
+    def output(self, text: str, at_ns: int, *, hidden: bool = False) -> None:
+        """Generated text has come; `hidden`: thinking or a tool call, which is no answer's text
+        and was generated all the same."""
+        if self.timeline.streamed and (text or hidden):
             self.timeline.chunk_ns.append(at_ns)
             if self.timeline.first_token_ns is None:
                 self.timeline.first_token_ns = at_ns
-        if visible:
+        if text:
             self._texts.append(text)
 
     def fail(self, message: str) -> None:
@@ -103,14 +102,16 @@ def as_text(value: object) -> str:
 
 def count(value: object) -> int | None:
     """`value` if it can be a count, else None."""
-    is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 0
-    return value if is_count else None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        return None
+    return value
 
 
 def number(value: object) -> float | None:
     """`value` if it is a number of 0 or more, else None."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
-    return float(value) if is_number else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        return None
+    return float(value)
 
 
 def plain_options(body: Mapping[str, object], names: Iterable[str]) -> dict[str, object]:

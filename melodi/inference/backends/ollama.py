@@ -22,7 +22,7 @@ OPTION_NAMES = (
     "presence_penalty", "frequency_penalty", "draft_num_predict",
 )  # fmt: skip
 FIELD_NAMES = ("think", "raw", "truncate", "shift", "keep_alive", "logprobs", "top_logprobs")
-LOAD_REASONS = frozenset({"load", "unload"})
+HIDDEN_NAMES = ("thinking", "tool_calls")
 
 
 def model_name(name: object) -> str | None:
@@ -60,24 +60,14 @@ def absorb(progress: Progress, event: Mapping[str, object], at_ns: int) -> None:
         progress.fail(error)
         return
     message = as_object(event.get("message"))
-    progress.output(as_text(event.get("response")) + as_text(message.get("content")), at_ns)
-    hidden = as_text(event.get("thinking")) + as_text(message.get("thinking"))
-    if not hidden and (event.get("tool_calls") or message.get("tool_calls")):
-        hidden = "tool_calls"
-    progress.output(hidden, at_ns, visible=False)
+    text = as_text(event.get("response")) + as_text(message.get("content"))
+    hidden = any(part.get(name) for part in (event, message) for name in HIDDEN_NAMES)
+    progress.output(text, at_ns, hidden=hidden)
     if event.get("done") is True:
-        _absorb_last(progress, event)
-
-
-def absorb_embedding(progress: Progress, event: Mapping[str, object], at_ns: int) -> None:
-    """The one object that /api/embed and /api/embeddings answer with."""
-    del at_ns
-    error = error_text(event)
-    if error is not None:
-        progress.fail(error)
-        return
-    progress.finished = True
-    _absorb_metrics(progress.timeline, event)
+        progress.finished = True
+        progress.timeline.finish_reason = as_text(event.get("done_reason")) or None
+    if "total_duration" in event:
+        _absorb_metrics(progress.timeline, event)
 
 
 def _facts(body: Mapping[str, object], prompt: str | None, *, load_only: bool) -> RequestFacts:
@@ -93,12 +83,6 @@ def _facts(body: Mapping[str, object], prompt: str | None, *, load_only: bool) -
 def _generation(body: Mapping[str, object]) -> dict[str, object]:
     options = plain_options(as_object(body.get("options")), OPTION_NAMES)
     return options | plain_options(body, FIELD_NAMES)
-
-
-def _absorb_last(progress: Progress, event: Mapping[str, object]) -> None:
-    progress.finished = True
-    progress.timeline.finish_reason = as_text(event.get("done_reason")) or None
-    _absorb_metrics(progress.timeline, event)
 
 
 def _absorb_metrics(timeline: RequestTimeline, event: Mapping[str, object]) -> None:
@@ -126,6 +110,6 @@ def _seconds(duration_ns: int | None) -> float | None:
 DIALECTS = {
     "/api/generate": Dialect(read_generate, absorb),
     "/api/chat": Dialect(read_chat, absorb),
-    "/api/embed": Dialect(read_embed, absorb_embedding),
-    "/api/embeddings": Dialect(read_embed, absorb_embedding),
+    "/api/embed": Dialect(read_embed, absorb),
+    "/api/embeddings": Dialect(read_embed, absorb),
 }

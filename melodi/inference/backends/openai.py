@@ -23,6 +23,9 @@ OPTION_NAMES = (
     "service_tier", "dimensions", "encoding_format", "echo",
 )  # fmt: skip
 
+HIDDEN_NAMES = ("reasoning", "reasoning_content", "tool_calls", "refusal")
+FAILED_REASONS = frozenset({"error", "abort"})
+
 
 def read_chat(body: Mapping[str, object]) -> RequestFacts:
     """POST /v1/chat/completions."""
@@ -62,12 +65,6 @@ def absorb(progress: Progress, event: Mapping[str, object], at_ns: int) -> None:
     absorb_usage(progress, as_object(event.get("usage")))
 
 
-def absorb_embedding(progress: Progress, event: Mapping[str, object], at_ns: int) -> None:
-    """The one object that /v1/embeddings answers with."""
-    absorb(progress, event, at_ns)
-    progress.finished = True
-
-
 def absorb_usage(progress: Progress, usage: Mapping[str, object]) -> None:
     """Token counts, wherever in the answer they come; an object of zeros is a placeholder."""
     timeline = progress.timeline
@@ -84,19 +81,17 @@ def absorb_usage(progress: Progress, usage: Mapping[str, object]) -> None:
 
 def _absorb_choice(progress: Progress, choice: Mapping[str, object], at_ns: int) -> None:
     piece = as_object(choice.get("delta") or choice.get("message"))
+    hidden = any(piece.get(name) for name in HIDDEN_NAMES)
     text = as_text(choice.get("text")) or content_text(piece.get("content"))
-    progress.output(text, at_ns)
-    thought = as_text(piece.get("reasoning")) or as_text(piece.get("reasoning_content"))
-    if not thought and piece.get("tool_calls"):
-        thought = "tool_calls"
-    progress.output(thought, at_ns, visible=False)
+    if choice.get("index"):
+        text, hidden = "", hidden or bool(text)
+    progress.output(text, at_ns, hidden=hidden)
     reason = as_text(choice.get("finish_reason"))
-    if not reason:
-        return
-    progress.timeline.finish_reason = reason
-    if reason == "error":
-        progress.fail("the backend ended the answer with finish_reason error: see its log")
-    progress.finished = reason != "abort"
+    if reason in FAILED_REASONS:
+        progress.fail(f"the backend gave up with finish_reason {reason}: see its log")
+    if reason:
+        progress.timeline.finish_reason = reason
+        progress.finished = True
 
 
 def _joined(value: object) -> str:
@@ -107,5 +102,5 @@ def _joined(value: object) -> str:
 DIALECTS = {
     "/v1/chat/completions": Dialect(read_chat, absorb),
     "/v1/completions": Dialect(read_completion, absorb),
-    "/v1/embeddings": Dialect(read_embedding, absorb_embedding),
+    "/v1/embeddings": Dialect(read_embedding, absorb),
 }

@@ -1,0 +1,215 @@
+"""Settings: environment over melodi.toml over defaults; read by the CLI and the daemon only."""
+
+import os
+import re
+import socket
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from melodi.errors import ConfigError
+
+_UNITS_NS = {
+    "ms": 1_000_000,
+    "s": 1_000_000_000,
+    "m": 60_000_000_000,
+    "h": 3_600_000_000_000,
+    "d": 86_400_000_000_000,
+}
+
+
+def parse_duration(text: object) -> int:
+    """Nanoseconds of `50ms`, `3s`, `10m`, `2h` or `7d`; raises ValueError for anything else."""
+    if isinstance(text, int) and not isinstance(text, bool):
+        return text
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", str(text).strip())
+    if match is None:
+        raise ValueError(f"{text!r} is no duration; write one such as 50ms, 3s, 10m, 2h or 7d")
+    return round(float(match[1]) * _UNITS_NS[match[2]])
+
+
+def format_duration(ns: int) -> str:
+    """The shortest way to write a duration that `parse_duration` reads back."""
+    for unit, size_ns in reversed(_UNITS_NS.items()):
+        if ns % size_ns == 0 and ns >= size_ns:
+            return f"{ns // size_ns}{unit}"
+    return f"{ns / _UNITS_NS['ms']:g}ms"
+
+
+def parse_address(text: object) -> str:
+    """Check a `host:port`; raises ValueError with an example."""
+    host, colon, port = str(text).rpartition(":")
+    if not (colon and host and port.isdigit() and int(port) < 65536):
+        raise ValueError(f"{text!r} is no address; write host:port, such as 127.0.0.1:8340")
+    return str(text)
+
+
+Duration = Annotated[
+    int, BeforeValidator(parse_duration), Field(gt=0), PlainSerializer(format_duration)
+]
+Address = Annotated[str, BeforeValidator(parse_address)]
+
+
+class Section(BaseModel):
+    """A table of melodi.toml; a word it does not know is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Api(Section):
+    listen: Address = "127.0.0.1:8340"
+
+
+def _default_url() -> str:
+    return f"sqlite:///{data_folder() / 'melodi.db'}"
+
+
+class Database(Section):
+    url: str = Field(default_factory=_default_url)
+
+
+class Sampling(Section):
+    nvml_period: Duration = parse_duration("50ms")
+    rapl_period: Duration = parse_duration("100ms")
+
+
+class Collectors(Section):
+    use: Literal["auto"] | list[str] = "auto"
+    sysfs_root: Path = Path("/sys")
+    simulated: str | None = None
+    """URL of a simulator whose power is to be read (`melodi simulate`)."""
+
+
+class Attribution(Section):
+    policy: Literal["auto", "time"] = "auto"
+    idle_quiet: Duration = parse_duration("10s")
+    """A domain counts as idle once no request has run for this long."""
+
+
+class Privacy(Section):
+    prompts: Literal["hash", "text", "none"] = "hash"
+
+
+class BackendSettings(Section):
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
+    kind: Literal["ollama", "vllm", "openai"]
+    url: Annotated[str, Field(pattern=r"^https?://")]
+    listen: Address | None = None
+    expose: bool = False
+    devices: Literal["auto"] | list[str] = "auto"
+    api_key: str | None = Field(default=None, repr=False)
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. `MELODI_SECTION__KEY` sets one from the environment."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="MELODI_", env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    host: str = Field(default_factory=socket.gethostname)
+    """The name under which this machine's records are stored."""
+    api: Api = Api()
+    database: Database = Field(default_factory=Database)
+    sampling: Sampling = Sampling()
+    collectors: Collectors = Collectors()
+    attribution: Attribution = Attribution()
+    privacy: Privacy = Privacy()
+    backends: list[BackendSettings] = []
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003  the names are the library's
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return env_settings, init_settings
+
+
+def data_folder() -> Path:
+    """Where MELODI keeps its own files: $XDG_DATA_HOME/melodi."""
+    base = os.environ.get("XDG_DATA_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "share") / "melodi"
+
+
+def load(path: Path | None) -> Settings:
+    """The settings in force; `path` defaults to ./melodi.toml where there is one.
+
+    Raises ConfigError naming the file or variable, the setting and what is wrong with it.
+    """
+    try:
+        settings = Settings(**read_file(path))
+    except ValidationError as error:
+        raise ConfigError(_explain(error, path)) from None
+    _check(settings)
+    return settings
+
+
+def read_file(path: Path | None) -> dict[str, Any]:
+    """The tables of the settings file; {} where none is named and ./melodi.toml is not there."""
+    chosen = path or Path("melodi.toml")
+    if path is None and not chosen.exists():
+        return {}
+    try:
+        return tomllib.loads(chosen.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{chosen} does not exist; give --config the path of a file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(f"{chosen} cannot be read ({reason}); make it readable") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{chosen} is no TOML: {error}; mend that line") from None
+
+
+def origins(path: Path | None) -> dict[str, str]:
+    """Where each setting that is not a default comes from, by its dotted name."""
+    found = dict.fromkeys(_leaves(read_file(path)), str(path or "melodi.toml"))
+    env = EnvSettingsSource(Settings)
+    for name in _leaves(env()):
+        found[name] = "MELODI_" + name.upper().replace(".", "__")
+    return found
+
+
+def _leaves(tree: dict[str, Any], prefix: str = "") -> list[str]:
+    names: list[str] = []
+    for key, value in tree.items():
+        inside = _leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else []
+        names += inside or [prefix + key]
+    return names
+
+
+def _check(settings: Settings) -> None:
+    names = [backend.name for backend in settings.backends]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ConfigError(f"two backends are called {twice.pop()!r}; give each a name of its own")
+    for backend in settings.backends:
+        host = (backend.listen or "127.0.0.1:0").rpartition(":")[0].strip("[]")
+        loopback = host in ("localhost", "::1") or host.startswith("127.")
+        if not loopback and not backend.expose:
+            raise ConfigError(
+                f"backend {backend.name!r} would listen on {host}, open to others; "
+                "set expose = true in its table if that is meant, or listen on 127.0.0.1"
+            )
+
+
+def _explain(error: ValidationError, path: Path | None) -> str:
+    lines = []
+    for one in error.errors():
+        place = ".".join(str(part) for part in one["loc"])
+        reason = one["msg"].removeprefix("Value error, ")
+        if one["type"] == "extra_forbidden":
+            reason = "there is no such setting"
+        lines.append(f"  {place}: {reason}")
+    source = path or "melodi.toml or a MELODI_ variable"
+    return f"settings in {source} are not usable; mend:\n" + "\n".join(lines)

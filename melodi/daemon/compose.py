@@ -1,0 +1,178 @@
+"""Joins what was seen of a request with what it cost into its record."""
+
+import hashlib
+import hmac
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+
+from collectors.base import Conditions
+from melodi.clock import NS_PER_SECOND, to_datetime
+from melodi.energy.bins import Interval, Span
+from melodi.energy.record import EnergyRecord, Status
+from melodi.energy.total import RequestEnergy
+from melodi.inference.timeline import RequestTimeline
+
+LOAD_FLOOR_SECONDS = 0.1
+"""Ollama reports a few ms of load for a warm model: only longer ones are a load."""
+
+
+@dataclass(frozen=True, slots=True)
+class Privacy:
+    """What is kept of a prompt and its response."""
+
+    prompts: str
+    """`hash`, `text` or `none`."""
+    key: bytes
+    """This installation's secret, so that hashes of passing traffic cannot be guessed back."""
+
+
+def service_of(timeline: RequestTimeline) -> Span | None:
+    """The stretch in which a finished request can have used energy; None: it was never served.
+
+    Ollama tells how long it worked, so only that last stretch counts: before it the request
+    waited for a slot or for the model. Elsewhere service begins after the queueing that the
+    backend reports, or else when the request was sent. A request that was refused (HTTP 4xx, or
+    no answer at all) was not served.
+    """
+    end_ns = timeline.end_ns
+    if end_ns is None:
+        raise ValueError(f"request {timeline.id} has not ended; end its timeline first")
+    http = timeline.http_status
+    if timeline.status is Status.ERROR and (http is None or 400 <= http < 500):
+        return None
+    start_ns = min(_service_start(timeline, end_ns), end_ns)
+    load_ns = _ns(timeline.load_seconds)
+    load = None
+    if load_ns is not None and load_ns >= LOAD_FLOOR_SECONDS * NS_PER_SECOND:
+        load = Interval(timeline.sent_ns, min(timeline.sent_ns + load_ns, start_ns))
+    first_ns = timeline.first_token_ns
+    if first_ns is not None:
+        first_ns = min(max(first_ns, start_ns), end_ns)
+    return Span(timeline.id, Interval(start_ns, end_ns), first_ns, load)
+
+
+def _service_start(timeline: RequestTimeline, end_ns: int) -> int:
+    prefill_ns, decode_ns = _ns(timeline.prefill_seconds), _ns(timeline.decode_seconds)
+    if timeline.backend_kind == "ollama" and prefill_ns is not None and decode_ns is not None:
+        return max(timeline.sent_ns, end_ns - prefill_ns - decode_ns)
+    waited_ns = (_ns(timeline.queue_seconds) or 0) + (_ns(timeline.load_seconds) or 0)
+    return timeline.sent_ns + waited_ns
+
+
+def compose(
+    timeline: RequestTimeline,
+    energy: RequestEnergy,
+    *,
+    host: str,
+    privacy: Privacy,
+    provisional: bool,
+    conditions: Mapping[str, Conditions],
+) -> EnergyRecord:
+    """The record of a request; `conditions` are those of its devices while it ran."""
+    tokens = timeline.output_tokens
+    joules = energy.energy_joules
+    costs = {field.name: getattr(energy, field.name) for field in fields(RequestEnergy)}
+    return EnergyRecord(
+        id=timeline.id,
+        provisional=provisional,
+        host=host,
+        backend=timeline.backend,
+        backend_kind=timeline.backend_kind,
+        backend_version=timeline.backend_version,
+        model=timeline.model,
+        model_digest=timeline.model_digest,
+        campaign=timeline.campaign,
+        task=timeline.task,
+        tags=dict(timeline.tags),
+        **_private(timeline, privacy),
+        generation=dict(timeline.generation),
+        streamed=timeline.streamed,
+        status=timeline.status or Status.INTERRUPTED,
+        finish_reason=timeline.finish_reason,
+        attempt=timeline.attempt,
+        error=timeline.error,
+        http_status=timeline.http_status,
+        scheduled_at=_when(timeline.scheduled_wall_ns),
+        started_at=to_datetime(timeline.wall_ns),
+        **_durations(timeline),
+        input_tokens=timeline.input_tokens,
+        output_tokens=tokens,
+        cached_input_tokens=timeline.cached_input_tokens,
+        tokens_source=timeline.tokens_source,
+        joules_per_output_token=joules / tokens if joules is not None and tokens else None,
+        **costs,
+        **_hardware([conditions[name] for name in energy.domains if name in conditions]),
+    )
+
+
+def _durations(timeline: RequestTimeline) -> dict[str, Any]:
+    """Times in seconds; decode is what was seen where the backend does not tell its own."""
+    end_ns, first_ns = timeline.end_ns, timeline.first_token_ns
+    tokens = timeline.output_tokens
+    decode = None if end_ns is None or first_ns is None else _seconds(end_ns - first_ns)
+    several = decode is not None and tokens is not None and tokens > 1
+    first = None if first_ns is None else _seconds(first_ns - timeline.sent_ns)
+    return {
+        "duration_seconds": None if end_ns is None else _seconds(end_ns - timeline.sent_ns),
+        "time_to_first_token_seconds": first,
+        "time_per_output_token_seconds": decode / (tokens - 1) if several else None,
+        "queue_seconds": timeline.queue_seconds,
+        "load_seconds": timeline.load_seconds,
+        "prefill_seconds": timeline.prefill_seconds,
+        "decode_seconds": decode if timeline.decode_seconds is None else timeline.decode_seconds,
+    }
+
+
+def _private(timeline: RequestTimeline, privacy: Privacy) -> dict[str, Any]:
+    """Prompt and response as far as they may be kept; a campaign's text is its owner's own."""
+    own = timeline.campaign is not None
+    text = timeline.prompt
+    keep = own or privacy.prompts == "text"
+    digest = None
+    if text is not None and (own or privacy.prompts != "none"):
+        data = text.encode("utf-8", "surrogatepass")
+        digest = (
+            hashlib.sha256(data).hexdigest()
+            if own
+            else hmac.new(privacy.key, data, hashlib.sha256).hexdigest()
+        )
+    return {
+        "prompt_hash": digest,
+        "prompt": text if keep else None,
+        "response": timeline.response if keep else None,
+    }
+
+
+def _hardware(devices: list[Conditions]) -> dict[str, Any]:
+    """The state of the devices: the one value where they agree, None where they do not."""
+
+    def agreed(pick: Callable[[Conditions], object]) -> object:
+        values = {pick(one) for one in devices}
+        return values.pop() if len(values) == 1 else None
+
+    return {
+        "sm_clock_mhz": agreed(lambda one: one.sm_clock_mhz),
+        "memory_clock_mhz": agreed(lambda one: one.memory_clock_mhz),
+        "power_limit_watts": agreed(lambda one: one.power_limit_watts),
+        "gpu_temperature_celsius": max(
+            (one.temperature_celsius for one in devices if one.temperature_celsius is not None),
+            default=None,
+        ),
+        "throttle_reasons": tuple(
+            sorted({word for one in devices for word in one.throttle_reasons})
+        ),
+    }
+
+
+def _ns(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * NS_PER_SECOND)
+
+
+def _seconds(ns: int) -> float:
+    return ns / NS_PER_SECOND
+
+
+def _when(wall_ns: int | None) -> datetime | None:
+    return None if wall_ns is None else to_datetime(wall_ns)

@@ -1,0 +1,67 @@
+"""The client's side of one request: its body, and whether it is still there."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from typing import Any
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+
+class ClientLeft(Exception):
+    """The client went away before its request was done."""
+
+
+class Inbound:
+    """Takes a client's body, and then watches for it to leave.
+
+    Only one task may receive at a time: the body's reader first, then `left`.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._whole = asyncio.Event()
+        self._start: list[bytes] = []
+        self.gone = False
+        """The client has left."""
+
+    async def read(self, limit_bytes: int) -> bytes | None:
+        """The whole body; None where it is longer than `limit_bytes`, and then `chunks` has it.
+
+        Raises ClientLeft.
+        """
+        size_bytes = 0
+        async for chunk in self._rest():
+            self._start.append(chunk)
+            size_bytes += len(chunk)
+            if size_bytes > limit_bytes:
+                return None
+        return b"".join(self._start)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it comes, once; raises ClientLeft."""
+        for chunk in self._start:
+            yield chunk
+        self._start = []
+        async for chunk in self._rest():
+            yield chunk
+
+    async def left(self) -> None:
+        """Wait until the client leaves."""
+        await self._whole.wait()
+        while not self.gone:
+            message = await self._receive()
+            self.gone = message["type"] == "http.disconnect"
+
+    async def _rest(self) -> AsyncIterator[bytes]:
+        while not self._whole.is_set():
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                self.gone = True
+                self._whole.set()
+                raise ClientLeft
+            if not message.get("more_body", False):
+                self._whole.set()
+            if message.get("body"):
+                yield message["body"]

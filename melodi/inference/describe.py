@@ -1,0 +1,105 @@
+"""Asks a backend who it is: whether it answers, its version and its models."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from melodi.inference.backends.base import as_object, as_objects, as_text
+from melodi.inference.backends.ollama import model_name
+from melodi.inference.ndjson import read_object
+from melodi.inference.recording import unreachable
+from melodi.inference.request import Backend, BackendKind
+
+if TYPE_CHECKING:
+    import aiohttp
+
+TIMEOUT_SECONDS = 5
+VERSION_PATHS = {BackendKind.OLLAMA: "/api/version", BackendKind.VLLM: "/version"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelView:
+    """A model that a backend offers."""
+
+    name: str
+    digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendView:
+    """What a backend says of itself; `error` says what to do where it says nothing."""
+
+    name: str
+    kind: BackendKind
+    url: str
+    reachable: bool
+    version: str | None = None
+    models: tuple[ModelView, ...] = ()
+    error: str | None = None
+
+
+async def describe(backend: Backend) -> BackendView:
+    """Ask a backend for its version and models; a failure is in the view, not raised."""
+    import aiohttp
+
+    key = backend.api_key
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
+    version: str | None = None
+    models: tuple[ModelView, ...] = ()
+    error: str | None = None
+    try:
+        async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
+            version = await _version(session, backend)
+            models = await _models(session, backend)
+    except (aiohttp.ClientConnectionError, TimeoutError):
+        return _view(backend, reachable=False, error=unreachable(backend))
+    except aiohttp.ClientResponseError as failure:
+        error = f"backend {backend.name} answers {failure.request_info.url.path} with HTTP status "
+        error += f"{failure.status}: check its kind and api_key"
+    return _view(backend, reachable=True, version=version, models=models, error=error)
+
+
+def _view(
+    backend: Backend,
+    *,
+    reachable: bool,
+    version: str | None = None,
+    models: tuple[ModelView, ...] = (),
+    error: str | None = None,
+) -> BackendView:
+    return BackendView(
+        name=backend.name,
+        kind=backend.kind,
+        url=backend.url,
+        reachable=reachable,
+        version=version,
+        models=models,
+        error=error,
+    )
+
+
+async def _version(session: "aiohttp.ClientSession", backend: Backend) -> str | None:
+    path = VERSION_PATHS.get(backend.kind)
+    if path is None:
+        return None
+    answer = await _get(session, backend.url + path)
+    return as_text(answer.get("version")) or None
+
+
+async def _models(session: "aiohttp.ClientSession", backend: Backend) -> tuple[ModelView, ...]:
+    if backend.kind is BackendKind.OLLAMA:
+        found = as_objects((await _get(session, f"{backend.url}/api/tags")).get("models"))
+        return tuple(
+            ModelView(name=name, digest=as_text(model.get("digest")) or None)
+            for model in found
+            if (name := model_name(model.get("name")))
+        )
+    found = as_objects((await _get(session, f"{backend.url}/v1/models")).get("data"))
+    return tuple(ModelView(name=name) for model in found if (name := as_text(model.get("id"))))
+
+
+async def _get(session: "aiohttp.ClientSession", url: str) -> Mapping[str, object]:
+    async with session.get(url, allow_redirects=False) as answer:
+        answer.raise_for_status()
+        return as_object(read_object(await answer.read()))

@@ -1,0 +1,107 @@
+"""Watches one response go by, byte by byte, and writes what it sees into the timeline."""
+
+import logging
+from collections.abc import Iterable
+
+from melodi.inference.backends import messages, ollama, openai, responses, vllm
+from melodi.inference.backends.base import Dialect, Ending, Progress, RequestFacts, error_text
+from melodi.inference.bodies import Body, Inflater, UnreadBody, WholeBody, body_of
+from melodi.inference.ndjson import read_object
+from melodi.inference.timeline import RequestTimeline
+
+logger = logging.getLogger(__name__)
+
+SHARED_DIALECTS = responses.DIALECTS | messages.DIALECTS
+DIALECTS = {
+    "ollama": ollama.DIALECTS | openai.DIALECTS | SHARED_DIALECTS,
+    "vllm": vllm.DIALECTS | SHARED_DIALECTS,
+    "openai": openai.DIALECTS | SHARED_DIALECTS,
+}
+STREAM_TYPES = frozenset({"application/x-ndjson", "text/event-stream"})
+MAX_ERROR_BYTES = 64 * 1024
+
+
+def dialect_of(kind: str, path: str) -> Dialect | None:
+    """How a POST to `path` of such a backend is spoken; None where it is no inference."""
+    return DIALECTS[kind].get(path)
+
+
+def read_request(dialect: Dialect, body: bytes) -> RequestFacts:
+    """What a request's body asks for; nothing is known of a body that is no JSON object."""
+    request = read_object(body)
+    return RequestFacts() if request is None else dialect.read_request(request)
+
+
+class Observer:
+    """One response: takes its head, its bytes and its end, and never raises.
+
+    What cannot be read costs the record its token counts and nothing else.
+    """
+
+    def __init__(self, timeline: RequestTimeline, dialect: Dialect) -> None:
+        self._progress = Progress(timeline)
+        self._absorb = dialect.absorb
+        self._body: Body = WholeBody()
+        self._inflater: Inflater | None = None
+        self._refused = False
+
+    def head(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """The status line and the headers have come."""
+        fields = {name.lower(): value.strip().lower() for name, value in headers}
+        content_type = fields.get(b"content-type", b"").partition(b";")[0].strip().decode("latin-1")
+        encoding = fields.get(b"content-encoding", b"identity")
+        timeline = self._progress.timeline
+        timeline.http_status = status
+        self._refused = not 200 <= status < 300
+        if self._refused:
+            self._body = WholeBody(limit_bytes=MAX_ERROR_BYTES)
+        else:
+            timeline.streamed = content_type in STREAM_TYPES
+            self._body = body_of(content_type)
+        if encoding in (b"gzip", b"x-gzip", b"deflate"):
+            self._inflater = Inflater()
+        elif encoding != b"identity":
+            self._body = UnreadBody()
+
+    def feed(self, data: bytes, at_ns: int) -> None:
+        """Bytes of the body have come."""
+        try:
+            if self._inflater is not None:
+                data = self._inflater.feed(data)
+            self._take(self._body.feed(data), at_ns)
+        except Exception as error:  # noqa: BLE001 - reading is a guest: traffic goes on without it
+            self._give_up(error)
+
+    def fail(self, at_ns: int, message: str) -> None:
+        """There will be no answer, or no more of it, because of what `message` says."""
+        self._progress.fail(message)
+        self.end(at_ns, Ending.CUT)
+
+    def end(self, at_ns: int, ending: Ending) -> None:
+        """No more bytes will come: write the timeline's end."""
+        try:
+            self._finish(at_ns)
+        except Exception as error:  # noqa: BLE001 - as in feed
+            self._give_up(error)
+        self._progress.close(at_ns, ending)
+
+    def _take(self, objects: list[dict[str, object]], at_ns: int) -> None:
+        for value in objects:
+            self._absorb(self._progress, value, at_ns)
+        self._progress.finished = self._progress.finished or self._body.ended
+        self._progress.unreadable = self._progress.unreadable or self._body.lost > 0
+
+    def _finish(self, at_ns: int) -> None:
+        objects = self._body.finish()
+        if not self._refused:
+            self._take(objects, at_ns)
+            return
+        status = self._progress.timeline.http_status
+        found = error_text(objects[0]) if objects else None
+        text = self._body.text if isinstance(self._body, WholeBody) else ""
+        self._progress.fail(found or text or f"the backend answered with HTTP status {status}")
+
+    def _give_up(self, error: Exception) -> None:
+        logger.warning("a response could not be read: %s; it has no tokens", type(error).__name__)
+        self._progress.unreadable = True
+        self._body = UnreadBody()

@@ -1,0 +1,65 @@
+"""A backend, and one prompt to be sent to it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from urllib.parse import urlsplit
+
+from melodi.errors import BackendError, ConfigError
+
+
+class BackendKind(StrEnum):
+    """What a backend speaks."""
+
+    OLLAMA = "ollama"
+    VLLM = "vllm"
+    OPENAI = "openai"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backend:
+    """One inference server; raises ConfigError where its url cannot be one."""
+
+    name: str
+    kind: BackendKind
+    url: str
+    """Scheme, host and port, without a path for the API: `http://127.0.0.1:11434`."""
+    devices: tuple[str, ...] | None = None
+    """Names of the domains it runs on; None: to be found out."""
+    api_key: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigError(
+                f"backend {self.name}: {self.url!r} is no url; write it like http://127.0.0.1:11434"
+            )
+        if parts.query or parts.fragment or parts.path.rstrip("/").endswith("/v1"):
+            raise ConfigError(
+                f"backend {self.name}: write its url without /v1, query or fragment, "
+                f"like {parts.scheme}://{parts.netloc}"
+            )
+        object.__setattr__(self, "kind", BackendKind(self.kind))
+        object.__setattr__(self, "url", self.url.rstrip("/"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptRequest:
+    """One prompt for one backend: a text or a conversation, never both."""
+
+    backend: Backend
+    model: str
+    prompt: str | None = None
+    messages: tuple[Mapping[str, object], ...] = ()
+    options: Mapping[str, object] = field(default_factory=dict)
+    """OpenAI's names for max_tokens, temperature and seed; other names go as they are."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    campaign: str | None = None
+    task: str | None = None
+    timeout_seconds: float | None = None
+    prompt_id: str | None = None
+    """The prompt's own id in its set; kept as the tag `prompt_id`."""
+
+    def __post_init__(self) -> None:
+        if (self.prompt is None) == (not self.messages):
+            raise BackendError("give a prompt or messages, one of the two")

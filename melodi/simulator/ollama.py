@@ -1,0 +1,195 @@
+"""Ollama's own API: newline-delimited JSON, durations in nanoseconds."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import orjson
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from melodi.simulator import ollama_models as models
+from melodi.simulator.engine import Generation
+from melodi.simulator.faults import EngineFailed
+from melodi.simulator.jobs import Submission
+from melodi.simulator.replies import StreamReply, WholeReply
+from melodi.simulator.service import Body, Refused, Service, embed, json_response, parse, read_json
+from melodi.simulator.text import tokenize
+
+MAX_QUEUE = 512
+
+Reply = Response | StreamReply | WholeReply
+
+
+class ModelBody(Body):
+    model: str = ""
+
+
+class RunBody(ModelBody):
+    keep_alive: float | str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+    stream: bool = True
+
+
+class GenerateBody(RunBody):
+    prompt: str = ""
+    system: str = ""
+    context: list[int] = Field(default_factory=list)
+    raw: bool = False
+
+
+class ChatMessage(Body):
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str = ""
+
+
+class ChatBody(RunBody):
+    messages: list[ChatMessage] = Field(default_factory=list)
+
+
+class EmbedBody(RunBody):
+    input: str | list[str] = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One request as Ollama's API sees it."""
+
+    service: Service
+    model: str
+    """As the client wrote it."""
+    chat: bool
+    began_ns: int
+    context: tuple[int, ...] | None = None
+    """Tokens of the prompt, which `/api/generate` hands back with those of the answer."""
+
+    def line(self, text: str, **more: object) -> dict[str, Any]:
+        """One object of the stream."""
+        content = {"message": {"role": "assistant", "content": text}} if self.chat else None
+        return {
+            "model": self.model,
+            "created_at": models.timestamp(self.service.clock.wall_ns()),
+            **(content or {"response": text}),
+            "done": False,
+            **more,
+        }
+
+    def last(self, text: str, generation: Generation, *, answer: str) -> dict[str, Any]:
+        """The object that ends an answer; `text` is what it carries, `answer` all that was said."""
+        more: dict[str, object] = {"done": True, "done_reason": generation.truth.reason}
+        if self.context is not None:
+            more["context"] = [*self.context, *tokenize(answer)]
+        return self.line(text, **more, **self.metrics(generation))
+
+    def metrics(self, generation: Generation) -> dict[str, int]:
+        """Durations and counts; what is 0 is left out."""
+        truth = generation.truth
+        first_ns = truth.first_token_ns or truth.end_ns or 0
+        metrics = {
+            "total_duration": self.service.clock.monotonic_ns() - self.began_ns,
+            "load_duration": max(1, truth.ready_ns - self.began_ns),
+            "prompt_eval_count": truth.prompt_tokens,
+            "prompt_eval_duration": _whole_us(first_ns - (truth.service_start_ns or first_ns)),
+            "eval_count": truth.output_tokens,
+            "eval_duration": _whole_us((truth.end_ns or first_ns) - first_ns),
+        }
+        return {name: value for name, value in metrics.items() if value}
+
+
+class OllamaApi:
+    """The routes under `/api`, and the greeting."""
+
+    def __init__(self, service: Service):
+        self._service = service
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/", self.greet),
+            Route("/api/version", self.version),
+            Route("/api/tags", self.tags),
+            Route("/api/ps", self.ps),
+            Route("/api/show", self.show, methods=["POST"]),
+            Route("/api/generate", self.generate, methods=["POST"]),
+            Route("/api/chat", self.chat, methods=["POST"]),
+            Route("/api/embed", self.embed, methods=["POST"]),
+        ]
+
+    async def greet(self, request: Request) -> Response:  # noqa: ARG002 - a route
+        return PlainTextResponse("Ollama is running")
+
+    async def version(self, request: Request) -> Response:  # noqa: ARG002 - a route
+        return json_response({"version": models.VERSION})
+
+    async def tags(self, request: Request) -> Response:  # noqa: ARG002 - a route
+        listed = [models.listed(model) for model in self._service.settings.models]
+        return json_response({"models": listed})
+
+    async def ps(self, request: Request) -> Response:  # noqa: ARG002 - a route
+        clock = self._service.clock
+        now_ns = clock.monotonic_ns()
+        loaded = self._service.core.loaded(now_ns)
+        if loaded is None:
+            return json_response({"models": []})
+        stays_ns = models.FOREVER_NS if loaded.expires_ns is None else loaded.expires_ns - now_ns
+        expires_at = models.timestamp(clock.wall_ns() + stays_ns)
+        entry = models.running(
+            loaded.model, context_tokens=loaded.context_tokens, expires_at=expires_at
+        )
+        return json_response({"models": [entry]})
+
+    async def show(self, request: Request) -> Response:
+        body = parse(await read_json(request), ModelBody)
+        find_model(self._service, body.model)
+        return json_response(models.shown(self._service.settings.context_tokens))
+
+    async def generate(self, request: Request) -> Reply:
+        began_ns = self._service.clock.monotonic_ns()
+        body = parse(await read_json(request), GenerateBody)
+        call = Call(service=self._service, model=body.model, chat=False, began_ns=began_ns)
+        if not body.prompt:
+            return self._load(body, call)
+        system = f"{body.system}\n" if body.system else ""
+        prompt = (*(token & 0xFFFF_FFFF for token in body.context), *tokenize(system + body.prompt))
+        return self._run(body, call, prompt, hand_back=not body.raw)
+
+    async def chat(self, request: Request) -> Reply:
+        began_ns = self._service.clock.monotonic_ns()
+        body = parse(await read_json(request), ChatBody)
+        call = Call(service=self._service, model=body.model, chat=True, began_ns=began_ns)
+        if not body.messages:
+            return self._load(body, call)
+        turns = "".join(f"{turn.role}: {turn.content}\n" for turn in body.messages)
+        return self._run(body, call, tokenize(turns + "assistant:"), hand_back=False)
+
+    async def embed(self, request: Request) -> Reply:
+        began_ns = self._service.clock.monotonic_ns()
+        body = parse(await read_json(request), EmbedBody)
+        inputs = [body.input] if isinstance(body.input, str) else body.input
+        prompt = tuple(token for text in inputs for token in tokenize(text))
+        call = Call(service=self._service, model=body.model, chat=False, began_ns=began_ns)
+        generation = self._service.generate(self._submission(body, prompt))
+
+        async def finish() -> Response:
+            await finish_or_refuse(generation)
+            vectors = [embed(text) for text in inputs if text]
+            metrics = call.metrics(generation)
+            metrics.pop("prompt_eval_duration", None)
+            return json_response({"model": body.model, "embeddings": vectors, **metrics})
+
+        return WholeReply(generation, finish())
+
+    def _load(self, body: RunBody, call: Call) -> Reply:
+        submission = self._submission(body, ())
+        if submission.keep_alive_ns == 0:
+            now_ns = self._service.clock.monotonic_ns()
+            self._service.core.unload(submission.model, now_ns)
+            return json_response(call.line("", done=True, done_reason="unload"))
+        generation = self._service.engine.submit(submission)
+
+        async def finish() -> Response:
+            await generation.finish()
+            return json_response(call.line("", done=True, done_reason="load"))
+
+        return WholeReply(generation, finish())

@@ -1,0 +1,128 @@
+"""What both dialects share: reading a request, planning its answer, running it."""
+
+from collections.abc import Sequence
+from random import Random
+from typing import Any, TypeVar
+
+import orjson
+from pydantic import BaseModel, ConfigDict, ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from melodi.clock import Clock
+from melodi.simulator.core import TRUTHS_KEPT, Core
+from melodi.simulator.engine import Engine, Generation
+from melodi.simulator.faults import EngineFailed, FaultKind, Faults
+from melodi.simulator.jobs import Submission
+from melodi.simulator.text import compose, natural_length, tokenize
+
+EMBEDDING_SIZE = 64
+
+_Body = TypeVar("_Body", bound="Body")
+
+
+class Refused(Exception):
+    """A request is answered with an error status; each dialect words it its own way."""
+
+    def __init__(
+        self, status: int, message: str, *, param: str | None = None, type: str | None = None
+    ):
+        super().__init__(message)
+        self.status = status
+        self.param = param
+        self.type = type
+
+
+class Body(BaseModel):
+    """A request body: JSON types are not bent, fields not named are ignored."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+
+class Service:
+    """The engine with its faults and the names its answers go by."""
+
+    def __init__(self, core: Core, clock: Clock):
+        self.core = core
+        self.clock = clock
+        self.settings = core.settings
+        self.engine = Engine(core, clock)
+        self.faults = Faults()
+        self._named: dict[str, int] = {}
+        self._random = Random(core.settings.seed)  # noqa: S311 - ids, not secrets
+
+    def generate(
+        self, submission: Submission, *, output_tokens: int | None = None, reason: str = "stop"
+    ) -> Generation:
+        """Start a request that the next fault may strike; `output_tokens` None: no answer text."""
+        fault = self.faults.take()
+        if fault is not None and fault.kind is FaultKind.HTTP_500:
+            raise Refused(500, str(EngineFailed()))
+        pieces = compose(submission.prompt, output_tokens or 0, seed=self.settings.seed)
+        return self.engine.submit(submission, pieces=pieces, fault=fault)
+
+    def answer_length(
+        self,
+        prompt: Sequence[int],
+        *,
+        limit: int | None,
+        at_least: int = 0,
+        ignore_end: bool = False,
+    ) -> tuple[int, str]:
+        """Output tokens and finish reason; without a limit the model ends where it wants to."""
+        natural = max(natural_length(prompt, seed=self.settings.seed), at_least)
+        if limit is not None and (ignore_end or limit <= natural):
+            return limit, "length"
+        return natural, "stop"
+
+    def random_hex(self) -> str:
+        """32 hex digits, for the id of an answer."""
+        return f"{self._random.getrandbits(128):032x}"
+
+    def name(self, answer_id: str, request: int) -> None:
+        """From now on `answer_id` names `request`, whatever it named before."""
+        self._named.pop(answer_id, None)
+        self._named[answer_id] = request
+        if len(self._named) > TRUTHS_KEPT:
+            del self._named[next(iter(self._named))]
+
+    def find(self, name: str) -> int | None:
+        """The request that an answer's id, or an X-Simulator-Id, stands for."""
+        return int(name) if name.isdecimal() else self._named.get(name)
+
+
+async def read_json(request: Request) -> dict[str, Any]:
+    """The body as an object, nulls left out; Refused with 400 where it is none."""
+    try:
+        content = orjson.loads(await request.body())
+    except orjson.JSONDecodeError as error:
+        raise Refused(400, f"the body is not JSON: {error}", type="Bad Request") from None
+    if not isinstance(content, dict):
+        raise Refused(400, "the body must be a JSON object", type="Bad Request")
+    return {key: value for key, value in content.items() if value is not None}
+
+
+def parse(content: dict[str, Any], body: type[_Body]) -> _Body:
+    """`content` as a `body`; Refused with 400 where it does not fit."""
+    try:
+        return body.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(step) for step in first["loc"])
+        message = f"{place}: {first['msg']}"
+        raise Refused(400, message, param=place, type="Bad Request") from None
+
+
+def json_response(content: object, *, status: int = 200) -> Response:
+    """A JSON response as Go and Python servers write it, without spaces."""
+    media_type = "application/json"
+    return Response(orjson.dumps(content), status_code=status, media_type=media_type)
+
+
+def embed(text: str) -> list[float]:
+    """A unit vector of EMBEDDING_SIZE numbers that depends on the tokens of `text` alone."""
+    vector = [0.0] * EMBEDDING_SIZE
+    for token in tokenize(text):
+        vector[token % EMBEDDING_SIZE] += 1.0
+    length = sum(value * value for value in vector) ** 0.5
+    return [value / length for value in vector] if length else vector

@@ -1,0 +1,233 @@
+"""The store of records and accounts, in the domain's own words."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from collectors.base import Domain
+from melodi.energy.accounts import MinuteAccounts
+from melodi.energy.record import EnergyRecord, Quality
+from melodi.errors import StoreError
+from melodi.store import dialect
+from melodi.store.books import Audit, LedgerBy, LedgerLine, read_audit, read_ledger
+from melodi.store.queries import Page, RequestFilter, encode_cursor, select_page
+from melodi.store.rows import to_record, to_row
+from melodi.store.schema import domains, hosts, ledger_minutes, requests
+
+MAX_PAGE = 1000
+_IDS_PER_QUERY = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What one host's books gained at once: records, and what to add to its minutes."""
+
+    host: str
+    records: tuple[EnergyRecord, ...] = ()
+    minutes: tuple[MinuteAccounts, ...] = ()
+
+    def __post_init__(self) -> None:
+        strangers = {record.host for record in self.records} - {self.host}
+        if strangers:
+            raise ValueError(f"a batch of {self.host!r} holds records of {strangers}; split it")
+
+
+class RecordStore:
+    """Records and accounts in one database; safe to use from several threads."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._reading = engine
+        self._writing = dialect.writing(engine)
+        self._put_request = dialect.insert_or_replace(requests, key=["id"])
+        self._add_minutes = dialect.insert_or_add(ledger_minutes, key=["host", "domain", "minute"])
+
+    def apply(self, batches: Sequence[Batch]) -> dict[str, int]:
+        """Write all of `batches` or nothing; gives the seq of each of their records that is final.
+
+        A final record replaces a provisional one or an older revision; a provisional one never
+        replaces a final one. A record gets its seq here, as it becomes final, and keeps it.
+        """
+        offered = _latest(record for batch in batches for record in batch.records)
+        with self._writing.begin() as connection:
+            stored = _stored(connection, list(offered))
+            accepted = [r for r in offered.values() if _replaces(r, stored.get(r.id))]
+            seqs = {id_: row.seq for id_, row in stored.items() if row.seq is not None}
+            for host in dict.fromkeys(batch.host for batch in batches):
+                new = [r.id for r in accepted if r.host == host and not r.provisional]
+                seqs |= _number(connection, host, [id_ for id_ in new if id_ not in seqs])
+            if accepted:
+                rows = [to_row(record) | {"seq": seqs.get(record.id)} for record in accepted]
+                connection.execute(self._put_request, rows)
+            if minutes := _minute_rows(batches):
+                connection.execute(self._add_minutes, minutes)
+        return seqs
+
+    def get(self, request_id: str) -> EnergyRecord | None:
+        """The record of this id; None where there is none."""
+        statement = sa.select(requests).where(requests.c.id == request_id)
+        with self._reading.connect() as connection:
+            row = connection.execute(statement).mappings().one_or_none()
+        return None if row is None else to_record(row)
+
+    def page(self, wanted: RequestFilter, *, cursor: str | None = None, limit: int = 50) -> Page:
+        """Records newest first, from `cursor` on; BadQuery where the cursor is none of ours."""
+        if not 1 <= limit <= MAX_PAGE:
+            raise ValueError(f"limit is {limit}; ask for 1 to {MAX_PAGE} records")
+        # One more than asked for tells whether there is a next page.
+        statement = select_page(wanted, cursor=cursor, limit=limit + 1)
+        with self._reading.connect() as connection:
+            rows = connection.execute(statement).mappings().all()
+        items = tuple(to_record(row) for row in rows[:limit])
+        return Page(items, encode_cursor(items[-1]) if len(rows) > limit else None)
+
+    def ledger(
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        by: LedgerBy = "domain",
+    ) -> tuple[LedgerLine, ...]:
+        """The accounts of each domain over the minutes that begin in [since, until)."""
+        with self._reading.connect() as connection:
+            return read_ledger(connection, since=since, until=until, by=by)
+
+    def audit(self, domain: str, *, host: str) -> Audit:
+        """What the records hold of a domain's joules, and what its books say they hold."""
+        with self._reading.connect() as connection:
+            return read_audit(connection, domain, host=host)
+
+    def orphans(self, host: str) -> int:
+        """Close what a dead daemon left provisional, with quality `gap`; gives their number."""
+        statement = (
+            sa.select(requests)
+            .where(requests.c.host == host, requests.c.seq.is_(None))
+            .order_by(requests.c.started_at, requests.c.id)
+        )
+        with self._reading.connect() as connection:
+            left = [to_record(row) for row in connection.execute(statement).mappings()]
+        self.apply([Batch(host=host, records=tuple(_abandoned(record) for record in left))])
+        return len(left)
+
+    def keep_host(
+        self,
+        host: str,
+        *,
+        seen_at: datetime,
+        machine_id: str | None,
+        cpu: str | None,
+        inventory: Mapping[str, object],
+    ) -> None:
+        """Keep what this host is; the moment it was first seen stays."""
+        statement = dialect.insert(hosts).values(
+            name=host,
+            machine_id=machine_id,
+            cpu=cpu,
+            inventory=inventory,
+            first_seen_at=seen_at,
+            last_seen_at=seen_at,
+        )
+        new = statement.excluded
+        statement = statement.on_conflict_do_update(
+            index_elements=["name"],
+            set_={
+                "machine_id": new.machine_id,
+                "cpu": new.cpu,
+                "inventory": new.inventory,
+                "first_seen_at": sa.func.coalesce(hosts.c.first_seen_at, new.first_seen_at),
+                "last_seen_at": new.last_seen_at,
+            },
+        )
+        with self._writing.begin() as connection:
+            connection.execute(statement)
+
+    def keep_domains(self, host: str, known: Iterable[Domain], *, seen_at: datetime) -> None:
+        """Keep what this host's power domains are; the idle watts learned of them stay."""
+        columns = ("kind", "scope", "source", "origin", "estimated")
+        rows = [
+            {"host": host, "name": domain.name, "last_seen_at": seen_at}
+            | {name: getattr(domain, name) for name in columns}
+            for domain in known
+        ]
+        statement = dialect.insert(domains)
+        statement = statement.on_conflict_do_update(
+            index_elements=["host", "name"],
+            set_={name: statement.excluded[name] for name in (*columns, "last_seen_at")},
+        )
+        with self._writing.begin() as connection:
+            _number(connection, host, [])
+            if rows:
+                connection.execute(statement, rows)
+
+    def idle_watts(self, host: str) -> dict[str, float]:
+        """The idle power learned of each of the host's domains; one not learned yet is left out."""
+        statement = sa.select(domains.c.name, domains.c.idle_watts).where(
+            domains.c.host == host, domains.c.idle_watts.is_not(None)
+        )
+        with self._reading.connect() as connection:
+            return {row.name: row.idle_watts for row in connection.execute(statement)}
+
+    def keep_idle_watts(self, host: str, watts: Mapping[str, float]) -> None:
+        """Keep the idle power learned of domains; StoreError where one was never kept."""
+        with self._writing.begin() as connection:
+            for name, value in watts.items():
+                result = connection.execute(
+                    sa.update(domains)
+                    .where(domains.c.host == host, domains.c.name == name)
+                    .values(idle_watts=value)
+                )
+                if result.rowcount == 0:
+                    raise StoreError(f"{host} has no domain {name!r}; call keep_domains first")
+
+
+def _latest(records: Iterable[EnergyRecord]) -> dict[str, EnergyRecord]:
+    latest: dict[str, EnergyRecord] = {}
+    for record in records:
+        if _replaces(record, latest.get(record.id)):
+            latest[record.id] = record
+    return latest
+
+
+def _replaces(new: EnergyRecord, old: "EnergyRecord | sa.Row[tuple[object]] | None") -> bool:
+    if old is None or old.provisional:
+        return True
+    return not new.provisional and new.revision >= old.revision
+
+
+def _stored(connection: sa.Connection, ids: Sequence[str]) -> dict[str, sa.Row[tuple[object]]]:
+    """What is there already of these ids, in pieces that fit into one statement."""
+    columns = (requests.c.id, requests.c.seq, requests.c.provisional, requests.c.revision)
+    found: dict[str, sa.Row[tuple[object]]] = {}
+    for start in range(0, len(ids), _IDS_PER_QUERY):
+        wanted = requests.c.id.in_(ids[start : start + _IDS_PER_QUERY])
+        found |= {row.id: row for row in connection.execute(sa.select(*columns).where(wanted))}
+    return found
+
+
+def _number(connection: sa.Connection, host: str, ids: Sequence[str]) -> dict[str, int]:
+    """Give `ids` the host's next numbers; a host that was not known begins at 1."""
+    statement = dialect.insert(hosts).values(name=host, last_seq=len(ids))
+    statement = statement.on_conflict_do_update(
+        index_elements=["name"], set_={"last_seq": hosts.c.last_seq + statement.excluded.last_seq}
+    )
+    last = connection.execute(statement.returning(hosts.c.last_seq)).scalar_one()
+    return dict(zip(ids, range(last - len(ids) + 1, last + 1), strict=True))
+
+
+def _minute_rows(batches: Sequence[Batch]) -> list[dict[str, object]]:
+    columns = [column.name for column in ledger_minutes.c if column.name != "host"]
+    return [
+        {"host": batch.host} | {name: getattr(minute, name) for name in columns}
+        for batch in batches
+        for minute in batch.minutes
+    ]
+
+
+def _abandoned(record: EnergyRecord) -> EnergyRecord:
+    return replace(
+        record,
+        provisional=False,
+        quality=Quality.GAP,
+        quality_reasons=(*record.quality_reasons, "daemon_stopped"),
+    )

@@ -1,0 +1,310 @@
+"""The books close under any mix of bins and requests, and bins wait for those in them."""
+
+import math
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from melodi.energy.accounts import MinuteAccounts
+from melodi.energy.bins import Bin, Interval, Span
+from melodi.energy.ledger import MAX_OPEN_NS, SILENCE_NS, Closing, Ledger
+from melodi.energy.policies import TIME
+from melodi.energy.record import Quality
+from melodi.energy.tally import DomainFacts
+from melodi.energy.total import RequestEnergy
+
+MS = 1_000_000
+SECOND = 1_000 * MS
+GPU = "gpu:a"
+START_NS = 1_000 * SECOND
+
+
+def facts(name: str = GPU, **changes: object) -> DomainFacts:
+    known = {
+        "name": name,
+        "kind": "gpu",
+        "scope": "gpu",
+        "source": "test",
+        "origin": "sensor",
+        "refresh_ns": 100 * MS,
+        "exclusive": True,
+    }
+    return DomainFacts(**(known | changes))  # type: ignore[arg-type]
+
+
+def ledger_with(*domains: DomainFacts, idle_watts: dict[str, float] | None = None) -> Ledger:
+    return Ledger(domains or (facts(),), policy=TIME, idle_watts=idle_watts)
+
+
+def bins_of(
+    energies_uj: list[int | None], *, domain: str = GPU, length_ns: int = 100 * MS
+) -> list[Bin]:
+    """Consecutive bins from START_NS on."""
+    result, total = [], 0
+    for k, energy_uj in enumerate(energies_uj):
+        total += energy_uj or 0
+        start_ns = START_NS + k * length_ns
+        result.append(
+            Bin(
+                domain=domain,
+                start_ns=start_ns,
+                end_ns=start_ns + length_ns,
+                energy_uj=energy_uj,
+                total_uj=total,
+                reason=None if energy_uj is not None else "counter_reset",
+            )
+        )
+    return result
+
+
+@dataclass
+class Books:
+    """Everything that a ledger closed, added up."""
+
+    minutes: list[MinuteAccounts]
+    final: dict[str, RequestEnergy]
+
+    @classmethod
+    def of(cls, closings: list[Closing]) -> "Books":
+        minutes = [minute for closing in closings for minute in closing.minutes]
+        final = {key: one for closing in closings for key, one in closing.final.items()}
+        return cls(minutes, final)
+
+    def sum(self, account: str, domain: str = GPU) -> float:
+        return math.fsum(getattr(one, account) for one in self.minutes if one.domain == domain)
+
+
+def run_all(ledger: Ledger, bins: list[Bin], spans: list[Span], domain: str = GPU) -> Books:
+    """Requests begin, bins arrive, requests end, the books close."""
+    for span in spans:
+        ledger.begin(span.request, [domain], span.service.start_ns)
+    for bin_ in bins:
+        ledger.add(bin_)
+    for span in spans:
+        ledger.end(span.request, span)
+    end_ns = max([bins[-1].end_ns, *(span.service.end_ns for span in spans)])
+    return Books.of([ledger.advance(end_ns + MAX_OPEN_NS + SILENCE_NS, wall_offset_ns=0)])
+
+
+def span(name: str, start_ms: int, end_ms: int, **more: object) -> Span:
+    service = Interval(START_NS + start_ms * MS, START_NS + end_ms * MS)
+    return Span(name, service, **more)  # type: ignore[arg-type]
+
+
+ENERGIES = st.lists(st.one_of(st.none(), st.integers(0, 70_000_000)), min_size=1, max_size=20)
+
+
+@st.composite
+def mixes(draw: st.DrawFn) -> tuple[list[int | None], list[Span]]:
+    energies = draw(ENERGIES)
+    spans = []
+    for k in range(draw(st.integers(0, 6))):
+        start_ms = draw(st.integers(-300, 2_200))
+        end_ms = start_ms + draw(st.integers(0, 2_000))
+        load_ms = draw(st.one_of(st.none(), st.integers(1, 900)))
+        load = load_ms and Interval(START_NS + (start_ms - load_ms) * MS, START_NS + start_ms * MS)
+        spans.append(span(f"r{k}", start_ms, end_ms, load=load or None))
+    return energies, spans
+
+
+@given(mixes(), st.one_of(st.none(), st.floats(0, 400)))
+def test_every_measured_joule_is_in_an_account_and_the_records_hold_what_the_accounts_say(
+    mix: tuple[list[int | None], list[Span]], idle_watts: float | None
+) -> None:
+    """Conservation: counters = accounts, and the accounts of requests = the sum of the records."""
+    energies, spans = mix
+    ledger = ledger_with(idle_watts=None if idle_watts is None else {GPU: idle_watts})
+    books = run_all(ledger, bins_of(energies), spans)
+    measured = sum(one or 0 for one in energies) / 1e6
+    tolerance = 1e-9 * max(1.0, measured)
+    assert books.sum("measured_joules") == pytest.approx(measured, abs=tolerance)
+    assert sum(one.residual_joules for one in books.minutes) == pytest.approx(0, abs=tolerance)
+    assert books.sum("unmeasured_seconds") == pytest.approx(0.1 * energies.count(None))
+    assert set(books.final) == {one.request for one in spans}
+    in_records = math.fsum(
+        value
+        for energy in books.final.values()
+        for value in (energy.energy_joules, energy.load_joules)
+        if value is not None
+    )
+    in_accounts = sum(
+        books.sum(name) for name in ("active_joules", "idle_share_joules", "load_joules")
+    )
+    # A request without any covered service has unknown energy; it never received any either.
+    assert in_records == pytest.approx(in_accounts, abs=tolerance)
+
+
+@given(mixes(), st.floats(0, 400))
+def test_bounds_hold_the_point_and_the_exclusive_bounds_hold_the_active_energy(
+    mix: tuple[list[int | None], list[Span]], idle_watts: float
+) -> None:
+    """low <= energy <= high, exclusive_low <= active <= exclusive_high, for every record."""
+    energies, spans = mix
+    books = run_all(ledger_with(idle_watts={GPU: idle_watts}), bins_of(energies), spans)
+    for energy in books.final.values():
+        if energy.energy_joules is None:
+            continue
+        assert energy.low_joules <= energy.energy_joules + 1e-9
+        assert energy.energy_joules <= energy.high_joules + 1e-9
+        assert energy.exclusive_low_joules <= energy.active_joules + 1e-9
+        assert energy.active_joules <= energy.exclusive_high_joules + 1e-9
+
+
+def test_a_request_alone_gets_all_dynamic_energy_and_idle_for_its_time_only() -> None:
+    """One request over half of each edge bin: active is all, idle share goes by its time."""
+    books = run_all(
+        ledger_with(idle_watts={GPU: 100.0}), bins_of([30_000_000] * 4), [span("r", 50, 350)]
+    )
+    energy = books.final["r"]
+    assert energy.active_joules == pytest.approx(4 * 20.0)
+    assert energy.idle_share_joules == pytest.approx(100.0 * 0.3)
+    assert books.sum("idle_joules") == pytest.approx(100.0 * 0.1)
+    assert books.sum("unattributed_joules") == 0
+
+
+def test_two_at_once_share_by_time() -> None:
+    """The policy `time`: twice the time in a bin, twice the active energy."""
+    spans = [span("a", 0, 100), span("b", 50, 100)]
+    books = run_all(ledger_with(idle_watts={GPU: 0.0}), bins_of([30_000_000]), spans)
+    assert books.final["a"].active_joules == pytest.approx(20.0)
+    assert books.final["b"].active_joules == pytest.approx(10.0)
+    assert books.final["a"].concurrency_mean == pytest.approx(1.5)
+
+
+def test_a_model_load_has_an_account_of_its_own() -> None:
+    """The first prompt does not pay for the load that it waited for."""
+    one = span("r", 100, 200, load=Interval(START_NS, START_NS + 100 * MS))
+    books = run_all(ledger_with(idle_watts={GPU: 100.0}), bins_of([50_000_000, 20_000_000]), [one])
+    assert books.final["r"].load_joules == pytest.approx(50.0)
+    assert books.final["r"].energy_joules == pytest.approx(20.0)
+    assert books.sum("load_joules") == pytest.approx(50.0)
+
+
+def test_unknown_idle_gives_energy_without_a_split() -> None:
+    """Active and idle share are unknown, not zero, and the reason says why."""
+    energy = run_all(ledger_with(), bins_of([30_000_000]), [span("r", 0, 100)]).final["r"]
+    assert energy.energy_joules == pytest.approx(30.0)
+    assert energy.active_joules is None
+    assert energy.idle_share_joules is None
+    assert "idle_unknown" in energy.quality_reasons
+
+
+def test_the_tail_after_work_is_unattributed_and_shown() -> None:
+    """Power above idle within 5 s of the last request is nobody's; later it is no tail."""
+    energies = [30_000_000] + [20_000_000] * 60
+    books = run_all(ledger_with(idle_watts={GPU: 100.0}), bins_of(energies), [span("r", 0, 100)])
+    assert books.sum("unattributed_joules") == pytest.approx(60 * 10.0)
+    assert books.sum("tail_joules") == pytest.approx(50 * 10.0)
+
+
+def test_a_bin_stays_open_until_everybody_in_it_has_ended() -> None:
+    """Shares depend on the others: a bin with a running request in it does not close."""
+    ledger = ledger_with(idle_watts={GPU: 0.0})
+    ledger.begin("short", [GPU], START_NS)
+    ledger.begin("long", [GPU], START_NS)
+    for bin_ in bins_of([10_000_000] * 3):
+        ledger.add(bin_)
+    ledger.end("short", span("short", 0, 100))
+    later_ns = START_NS + 5 * SECOND
+    closing = ledger.advance(later_ns, wall_offset_ns=0)
+    assert closing.minutes == []
+    assert closing.final == {}
+    assert ledger.preview("short", later_ns).energy_joules == pytest.approx(5.0)
+    ledger.end("long", span("long", 0, 300))
+    final = ledger.advance(later_ns, wall_offset_ns=0).final
+    assert set(final) == {"short", "long"}
+    assert final["short"].energy_joules == pytest.approx(5.0)
+    assert final["long"].energy_joules == pytest.approx(25.0)
+
+
+def test_a_bin_closes_after_ten_minutes_whoever_runs() -> None:
+    """One endless request does not keep the books open for ever."""
+    ledger = ledger_with(idle_watts={GPU: 0.0})
+    ledger.begin("endless", [GPU], START_NS)
+    ledger.add(bins_of([10_000_000])[0])
+    early = ledger.advance(START_NS + MAX_OPEN_NS - 1, wall_offset_ns=0)
+    late = ledger.advance(START_NS + 100 * MS + MAX_OPEN_NS, wall_offset_ns=0)
+    assert early.minutes == []
+    assert late.minutes[0].active_joules == pytest.approx(10.0)
+
+
+def test_a_silent_sensor_makes_a_gap_not_a_zero() -> None:
+    """A request whose sensor died has unknown energy and becomes final all the same."""
+    ledger = ledger_with(idle_watts={GPU: 0.0})
+    ledger.begin("r", [GPU], START_NS)
+    ledger.end("r", span("r", 0, 500))
+    end_ns = START_NS + 500 * MS
+    assert ledger.advance(end_ns + SILENCE_NS - 1, wall_offset_ns=0).final == {}
+    energy = ledger.advance(end_ns + SILENCE_NS, wall_offset_ns=0).final["r"]
+    assert energy.energy_joules is None
+    assert energy.quality is Quality.NONE
+    assert energy.quality_reasons == ("unmeasured",)
+
+
+@pytest.mark.parametrize(
+    ("length_ms", "quality"),
+    [(1_000, Quality.MEASURED), (999, Quality.INTERPOLATED), (199, Quality.SUB_SENSOR)],
+)
+def test_quality_follows_the_number_of_refreshes(length_ms: int, quality: Quality) -> None:
+    """Ten refreshes are measured, two are interpolated, fewer are below the sensor."""
+    books = run_all(
+        ledger_with(idle_watts={GPU: 0.0}), bins_of([1_000_000] * 12), [span("r", 0, length_ms)]
+    )
+    assert books.final["r"].quality is quality
+
+
+def test_the_worst_domain_decides_and_one_unknown_domain_makes_the_sum_unknown() -> None:
+    """Two GPUs, one of them dead: half the energy is not the energy."""
+    ledger = ledger_with(facts(), facts("gpu:b"), idle_watts={GPU: 0.0, "gpu:b": 0.0})
+    ledger.begin("r", [GPU, "gpu:b"], START_NS)
+    for bin_ in bins_of([10_000_000] * 20):
+        ledger.add(bin_)
+    ledger.end("r", span("r", 0, 2_000))
+    final = ledger.advance(START_NS + 2 * SECOND + SILENCE_NS, wall_offset_ns=0).final["r"]
+    assert final.domains[GPU].joules == pytest.approx(200.0)
+    assert final.energy_joules is None
+    assert final.gpu_joules is None
+    assert final.quality is Quality.NONE
+
+
+def test_prefill_and_decode_add_up_to_active_and_are_unknown_without_a_first_token() -> None:
+    """Split at the first token; never half and half."""
+    seen = span("a", 0, 200, first_token_ns=START_NS + 50 * MS)
+    energy = run_all(
+        ledger_with(idle_watts={GPU: 0.0}), bins_of([10_000_000, 30_000_000]), [seen]
+    ).final["a"]
+    assert energy.prefill_joules == pytest.approx(5.0)
+    assert energy.prefill_joules + energy.decode_joules == pytest.approx(energy.active_joules)
+    unseen = run_all(
+        ledger_with(idle_watts={GPU: 0.0}), bins_of([10_000_000] * 2), [span("b", 0, 200)]
+    ).final["b"]
+    assert unseen.prefill_joules is None
+    assert unseen.decode_joules is None
+
+
+def test_a_request_that_was_never_served_gets_nothing() -> None:
+    """A refused request has no energy, and says why."""
+    ledger = ledger_with(idle_watts={GPU: 0.0})
+    ledger.begin("r", [GPU], START_NS)
+    ledger.end("r", None)
+    ledger.add(bins_of([10_000_000])[0])
+    closing = ledger.advance(START_NS + SECOND, wall_offset_ns=0)
+    assert closing.final["r"].energy_joules is None
+    assert closing.final["r"].quality_reasons == ("not_served",)
+    assert closing.minutes[0].unattributed_joules == pytest.approx(10.0)
+
+
+def test_idle_is_learned_from_quiet_seconds_only() -> None:
+    """10 s after the last request the warm idle is measured; before that nothing is learned."""
+    ledger = ledger_with()
+    ledger.begin("r", [GPU], START_NS)
+    bins = bins_of([30_000_000] + [20_000_000] * 99 + [11_000_000] * 30)
+    for bin_ in bins:
+        ledger.add(bin_)
+    ledger.end("r", span("r", 0, 100))
+    ledger.advance(START_NS + 10 * SECOND, wall_offset_ns=0)
+    assert ledger.idle_watts == {}
+    ledger.advance(START_NS + 20 * SECOND, wall_offset_ns=0)
+    assert ledger.idle_watts == {GPU: pytest.approx(110.0)}

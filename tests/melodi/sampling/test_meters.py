@@ -1,0 +1,130 @@
+"""A curve loses no energy, never falls, and places its edges where the counter changed."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collectors.base import Domain, Kind, Measure, Reading
+from melodi.energy.bins import Bin
+from melodi.sampling.meters import EnergyCurve
+
+MS = 1_000_000
+SECOND = 1_000 * MS
+
+
+def domain(measure: Measure = Measure.COUNTER, **more: object) -> Domain:
+    return Domain(  # type: ignore[misc]
+        name="gpu:a", kind=Kind.GPU, scope="gpu", source="test", measure=measure, **more
+    )
+
+
+def counter(at_ms: int, energy_uj: int) -> Reading:
+    return Reading("gpu:a", at_ms * MS, 0, energy_uj=energy_uj)
+
+
+def gauge(at_ms: int, watts: float | None) -> Reading:
+    power_uw = None if watts is None else round(watts * 1e6)
+    return Reading("gpu:a", at_ms * MS, 0, power_uw=power_uw)
+
+
+def feed(curve: EnergyCurve, readings: list[Reading]) -> list[Bin]:
+    return [bin_ for one in readings if (bin_ := curve.feed(one)) is not None]
+
+
+@given(st.lists(st.tuples(st.integers(1, 900), st.integers(0, 10**6)), min_size=2, max_size=60))
+def test_the_bins_of_a_counter_add_up_to_what_it_gained_to_the_unit(
+    steps: list[tuple[int, int]],
+) -> None:
+    """From the first change on, no microjoule is lost or made, and bins touch each other."""
+    at_ms, total = 0, 5_000
+    readings = []
+    for wait_ms, gained in steps:
+        at_ms, total = at_ms + wait_ms, total + gained
+        readings.append(counter(at_ms, total))
+    bins = feed(EnergyCurve(domain()), readings)
+    changes = [i for i in range(1, len(readings)) if steps[i][1] > 0]
+    if changes:
+        assert sum(one.energy_uj or 0 for one in bins) == total - readings[changes[0]].energy_uj
+    for before, after in zip(bins, bins[1:], strict=False):
+        assert before.end_ns == after.start_ns
+        assert before.end_ns > before.start_ns
+        assert after.total_uj == before.total_uj + after.energy_uj
+
+
+@given(st.integers(0, 99), st.integers(20, 60))
+def test_an_edge_lies_within_its_half_width_of_the_true_refresh(phase: int, poll_ms: int) -> None:
+    """A counter renewed every 100 ms at an unknown phase, polled more often than that."""
+    curve = EnergyCurve(domain())
+    for at_ms in range(0, 3_000, poll_ms):
+        refreshes = (at_ms + phase) // 100
+        curve.feed(counter(at_ms, 1_000_000 + refreshes * 500_000))
+    assert len(curve.edges) > 20
+    for edge in curve.edges:
+        away_ns = (edge.at_ns + phase * MS) % (100 * MS)
+        assert min(away_ns, 100 * MS - away_ns) <= edge.half_width_ns
+
+
+def test_a_known_fast_refresh_puts_the_edge_at_the_poll() -> None:
+    """RAPL is renewed every ms: what a poll reads is not 50 ms old."""
+    curve = EnergyCurve(domain(refresh_ns=MS))
+    feed(curve, [counter(0, 0), counter(100, 10)])
+    assert curve.edges[-1].at_ns == pytest.approx(99.5 * MS)
+    assert curve.edges[-1].half_width_ns == MS // 2
+
+
+def test_an_unchanged_counter_is_not_refreshed_yet() -> None:
+    """No bin of 0 J: the energy shows up in the bin that the next change ends."""
+    bins = feed(
+        EnergyCurve(domain()),
+        [counter(0, 0), counter(50, 100), counter(100, 100), counter(150, 300)],
+    )
+    assert [one.energy_uj for one in bins] == [200]
+    assert (bins[0].start_ns, bins[0].end_ns) == (25 * MS, 125 * MS)
+
+
+def test_a_reset_leaves_an_unmeasured_bin_and_the_curve_does_not_fall() -> None:
+    """After a driver reload the gap is unknown; counting goes on from the new value."""
+    bins = feed(
+        EnergyCurve(domain()),
+        [counter(0, 10**9), counter(100, 10**9 + 5), counter(200, 7), counter(300, 9)],
+    )
+    assert [one.energy_uj for one in bins] == [None, 2]
+    assert bins[0].reason == "counter_reset"
+    assert [one.total_uj for one in bins] == [0, 2]
+
+
+def test_a_stalled_sampler_leaves_one_long_measured_bin() -> None:
+    """The counter ran on, so the joules are known; the bin says that nobody looked."""
+    bins = feed(EnergyCurve(domain()), [counter(0, 0), counter(50, 10), counter(5_000, 500)])
+    assert [(one.energy_uj, one.reason) for one in bins] == [(490, "stall")]
+
+
+def test_a_gauge_is_integrated_by_trapezoids() -> None:
+    """100 W to 200 W in 100 ms is 15 J."""
+    bins = feed(EnergyCurve(domain(Measure.GAUGE)), [gauge(0, 100), gauge(100, 200)])
+    assert [one.energy_uj for one in bins] == [15_000_000]
+
+
+@given(st.lists(st.integers(0, 700_000_003), min_size=2, max_size=50))
+def test_a_gauge_loses_less_than_a_microjoule_to_rounding(powers_uw: list[int]) -> None:
+    """The remainder of each division is carried into the next bin."""
+    curve = EnergyCurve(domain(Measure.GAUGE))
+    for k, power_uw in enumerate(powers_uw):
+        curve.feed(Reading("gpu:a", k * 7_001, 0, power_uw=power_uw))
+    exact_uj = sum((a + b) * 7_001 for a, b in zip(powers_uw, powers_uw[1:], strict=False)) / 2e9
+    assert 0 <= exact_uj - curve.edges[-1].total_uj < 1
+
+
+def test_what_a_gauge_did_in_a_stall_is_unknown() -> None:
+    """Between two distant readings of a gauge nothing is invented."""
+    bins = feed(EnergyCurve(domain(Measure.GAUGE)), [gauge(0, 100), gauge(3_000, 100)])
+    assert [(one.energy_uj, one.reason) for one in bins] == [(None, "stall")]
+
+
+def test_mean_watts_is_unknown_until_enough_has_been_seen() -> None:
+    """10 J in each second is 10 W, but not before a second has passed."""
+    curve = EnergyCurve(domain(refresh_ns=MS))
+    feed(curve, [counter(k * 100, k * 1_000_000) for k in range(6)])
+    assert curve.mean_watts(SECOND) is None
+    feed(curve, [counter(k * 100, k * 1_000_000) for k in range(6, 15)])
+    assert curve.mean_watts(SECOND) == pytest.approx(10.0)
