@@ -84,7 +84,7 @@ class EstimateCollector:
 
 
 def _busy_seconds() -> float:
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     times = psutil.cpu_times()
     # On Linux `user` and `nice` already hold the time of guests.

@@ -6,13 +6,12 @@ from typing import Any
 
 from collectors.base import Conditions, Domain, Kind, Measure, NowNs, Reading
 from collectors.errors import ReadFailed
-from collectors.nvml_sensors import PATIENCE, choose_sensors, read_energy_mj
+from collectors.nvml_sensors import LOST_REMEDY, PATIENCE, choose_sensors
 
 _FIRST_RETRY_NS = 1_000_000_000
 _LAST_RETRY_NS = 60_000_000_000
 _POWER_MARGIN = 1.1
 _IMPLAUSIBLE = 1.5
-_REMEDY = "the GPU is looked for again by itself; if it stays away, reset it or reboot the host"
 
 # The lowest bit, left out here, says that the GPU is idle, which throttles nothing.
 _THROTTLE_REASONS = {
@@ -43,12 +42,12 @@ class Gpu:
         self._now_ns = now_ns
         self.uuid: str = nvml.nvmlDeviceGetUUID(handle)
         self._sensors = choose_sensors(nvml, handle, sleep)
-        self._power = self._sensors.power
-        self._limit_mw: int | None = self._answer("nvmlDeviceGetEnforcedPowerLimit")
+        self._read_shape_mw = self._sensors.read_shape_mw
         self._failed_in_a_row = 0
-        self._power_failed_in_a_row = 0
+        self._shape_failed_in_a_row = 0
         self._retry_after_ns = _FIRST_RETRY_NS
         self._retry_at_ns = 0
+        self._limit_mw: int | None = None
         self.domain = Domain(
             name=f"gpu:{self.uuid}",
             kind=Kind.GPU,
@@ -56,9 +55,9 @@ class Gpu:
             source=self._sensors.source,
             measure=self._sensors.measure,
             refresh_ns=self._refresh_ns(),
-            max_power_watts=self._max_power_watts(),
             description=self._answer("nvmlDeviceGetName") or "",
         )
+        self._renew_limit()
 
     @property
     def is_lost(self) -> bool:
@@ -70,7 +69,7 @@ class Gpu:
             self._find_again()
         before_ns = self._now_ns()
         try:
-            value = self._main_value()
+            value = self._sensors.read(self._nvml, self._handle)
         except self._nvml.NVMLError as error:
             raise self._failed(error) from error
         self._failed_in_a_row = 0
@@ -80,7 +79,7 @@ class Gpu:
             return Reading(self.domain.name, at_ns, half_width_ns, value * 1_000, self._shape_uw())
         if self._is_implausible(value):
             reason = f"{value / 1_000:g} W cannot be true of this GPU"
-            raise ReadFailed(f"{self.domain.name}: {reason}", remedy=_REMEDY)
+            raise ReadFailed(f"{self.domain.name}: {reason}", remedy=LOST_REMEDY)
         return Reading(self.domain.name, at_ns, half_width_ns, power_uw=value * 1_000)
 
     def conditions(self) -> Conditions | None:
@@ -106,7 +105,7 @@ class Gpu:
 
     def running_processes(self) -> dict[int, int | None] | None:
         """Bytes of GPU memory by pid of the host (None: not told); None where it cannot say."""
-        entries = None if self._handle is None else self._answer(_PROCESSES)
+        entries = self._answer("nvmlDeviceGetComputeRunningProcesses")
         if entries is None:
             return None
         used: dict[int, int | None] = {}
@@ -116,24 +115,18 @@ class Gpu:
             used[entry.pid] = sum(filter(None, told)) if any(told) else entry.usedGpuMemory
         return used
 
-    def _main_value(self) -> int:
-        """Millijoules of the counter, or milliwatts where there is none."""
-        if self._sensors.measure is Measure.COUNTER or self._power is None:
-            return read_energy_mj(self._nvml, self._handle)
-        return self._power.read_mw(self._nvml, self._handle)
-
     def _shape_uw(self) -> int | None:
-        """Power beside the counter; not asked for any more once it has long been refused."""
-        if self._power is None:
+        """Power beside the counter; asked for no more once it was refused again and again."""
+        if self._read_shape_mw is None:
             return None
         try:
-            power_mw = self._power.read_mw(self._nvml, self._handle)
+            power_mw = self._read_shape_mw(self._nvml, self._handle)
         except self._nvml.NVMLError:  # the energy, which counts, was read all the same
-            self._power_failed_in_a_row += 1
-            if self._power_failed_in_a_row >= PATIENCE:
-                self._power = None
+            self._shape_failed_in_a_row += 1
+            if self._shape_failed_in_a_row >= PATIENCE:
+                self._read_shape_mw = None
             return None
-        self._power_failed_in_a_row = 0
+        self._shape_failed_in_a_row = 0
         return None if self._is_implausible(power_mw) else power_mw * 1_000
 
     def _is_implausible(self, power_mw: int) -> bool:
@@ -142,23 +135,68 @@ class Gpu:
     def _failed(self, error: Exception) -> ReadFailed:
         """What to raise for `error`; lets go of a handle that is dead or fails on and on."""
         self._failed_in_a_row += 1
-        if self._failed_in_a_row >= PATIENCE or getattr(error, "value", None) in self._deadly():
+        if self._failed_in_a_row >= PATIENCE or getattr(error, "value", None) in _dead_codes(
+            self._nvml
+        ):
             self._handle = None
             self._retry_at_ns = self._now_ns() + self._retry_after_ns
-        return ReadFailed(f"{self.domain.name}: {error}", remedy=_REMEDY)
+        return ReadFailed(f"{self.domain.name}: {error}", remedy=LOST_REMEDY)
 
     def _find_again(self) -> None:
         """Look the GPU up by UUID and prove it; raises ReadFailed, at first each second."""
         now_ns = self._now_ns()
         if now_ns < self._retry_at_ns:
-            raise ReadFailed(f"{self.domain.name} is lost", remedy=_REMEDY)
+            raise ReadFailed(f"{self.domain.name} is lost", remedy=LOST_REMEDY)
         try:
             self._handle = self._nvml.nvmlDeviceGetHandleByUUID(self.uuid)
-            self._main_value()
+            self._sensors.read(self._nvml, self._handle)
         except self._nvml.NVMLError as error:
             self._handle = None
             self._retry_after_ns = min(2 * self._retry_after_ns, _LAST_RETRY_NS)
             self._retry_at_ns = now_ns + self._retry_after_ns
-            raise ReadFailed(f"{self.domain.name} is lost: {error}", remedy=_REMEDY) from error
+            raise ReadFailed(f"{self.domain.name} is lost: {error}", remedy=LOST_REMEDY) from error
         self._retry_after_ns = _FIRST_RETRY_NS
-        self._power = self._sensors.power
+        self._failed_in_a_row = self._shape_failed_in_a_row = 0
+        self._read_shape_mw = self._sensors.read_shape_mw
+
+    def _renew_limit(self) -> None:
+        """Administrators move the limit at run time, and what is plausible moves with it."""
+        self._limit_mw = self._answer("nvmlDeviceGetEnforcedPowerLimit")
+        if self._limit_mw is not None:
+            max_power_watts = _POWER_MARGIN * self._limit_mw / 1_000
+            self.domain = replace(self.domain, max_power_watts=max_power_watts)
+
+    def _refresh_ns(self) -> int | None:
+        """How often the power sensor is renewed, as published for some architectures.
+
+        "Part-time power measurements" (SC24): Volta 20 ms; GA100, GA10x, Ada and Hopper 100 ms.
+        Energy counters are reported to move every 20 to 100 ms, so the same figure is safe there.
+        """
+        nvml = self._nvml
+        published = {
+            nvml.NVML_DEVICE_ARCH_VOLTA: 20_000_000,
+            nvml.NVML_DEVICE_ARCH_AMPERE: 100_000_000,
+            nvml.NVML_DEVICE_ARCH_ADA: 100_000_000,
+            nvml.NVML_DEVICE_ARCH_HOPPER: 100_000_000,
+        }
+        return published.get(self._answer("nvmlDeviceGetArchitecture"))
+
+    def _answer(self, function: str, *args: object) -> Any | None:
+        """What the binding says; None where this GPU or this driver does not tell."""
+        handle = self._handle
+        if handle is None:
+            return None
+        try:
+            return getattr(self._nvml, function)(handle, *args)
+        except self._nvml.NVMLError:
+            return None
+
+
+def _dead_codes(nvml: Any) -> set[int]:
+    """Errors after which a handle never works again."""
+    return {
+        nvml.NVML_ERROR_UNINITIALIZED,
+        nvml.NVML_ERROR_GPU_IS_LOST,
+        nvml.NVML_ERROR_RESET_REQUIRED,
+        nvml.NVML_ERROR_UNKNOWN,
+    }

@@ -12,18 +12,13 @@ PATIENCE = 5
 
 _PROBE_PAUSE_SECONDS = 0.01
 
+LOST_REMEDY = "the GPU is looked for again by itself; if it stays away, reset it or reboot the host"
 _DENIED = "give this user, or this container, access to /dev/nvidiactl and the /dev/nvidia* devices"
-_LOST = "the GPU is looked for again by itself; if it stays away, reset it or reboot the host"
 _NO_SENSOR = "nothing to do: this model (an integrated or very old GPU) cannot be measured by NVML"
 
 
-@dataclass(frozen=True, slots=True)
-class PowerSensor:
-    """One way to ask a GPU for its power; `read_mw` takes the binding and a device handle."""
-
-    source: str
-    scope: str
-    read_mw: Callable[[Any, Any], int]
+Ask = Callable[[Any, Any], int]
+"""Takes the binding and a device handle, gives milliwatts or millijoules, raises NVMLError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +28,14 @@ class Sensors:
     measure: Measure
     source: str
     scope: str
-    power: PowerSensor | None
-    """For a gauge its measure; beside a counter the shape of power in time, where there is one."""
+    """`gpu`, or `module` where a superchip's sensor covers its CPU too."""
+    read: Ask
+    """Millijoules of a counter, milliwatts of a gauge."""
+    read_shape_mw: Ask | None = None
+    """Power beside a counter, of the same scope, where it can be had."""
 
 
-def read_energy_mj(nvml: Any, handle: Any) -> int:
-    """Millijoules since the driver was loaded; Volta and newer."""
+def _energy_mj(nvml: Any, handle: Any) -> int:
     return int(nvml.nvmlDeviceGetTotalEnergyConsumption(handle))
 
 
@@ -46,9 +43,9 @@ def _usage_mw(nvml: Any, handle: Any) -> int:
     return int(nvml.nvmlDeviceGetPowerUsage(handle))
 
 
-def _field_mw(field: str, scope: str) -> Callable[[Any, Any], int]:
+def _field_mw(field: str, scope: str) -> Ask:
     def read_mw(nvml: Any, handle: Any) -> int:
-        asked = (getattr(nvml, field), getattr(nvml, scope))
+        asked = (getattr(nvml, field), getattr(nvml, f"NVML_POWER_SCOPE_{scope.upper()}"))
         (entry,) = nvml.nvmlDeviceGetFieldValues(handle, [asked])
         # The call succeeds when any field was filled, so each entry says for itself.
         if entry.nvmlReturn != nvml.NVML_SUCCESS:
@@ -58,14 +55,16 @@ def _field_mw(field: str, scope: str) -> Callable[[Any, Any], int]:
     return read_mw
 
 
-_GPU, _MODULE = "NVML_POWER_SCOPE_GPU", "NVML_POWER_SCOPE_MODULE"
-_INSTANT, _AVERAGE = "NVML_FI_DEV_POWER_INSTANT", "NVML_FI_DEV_POWER_AVERAGE"
-
-_GPU_NOW = PowerSensor("nvml:power_instant", "gpu", _field_mw(_INSTANT, _GPU))
-_MODULE_NOW = PowerSensor("nvml:power_instant", "module", _field_mw(_INSTANT, _MODULE))
-# On most GPUs the last two are trailing means of a second: no good for short requests.
-_GPU_MEAN = PowerSensor("nvml:power_average", "gpu", _field_mw(_AVERAGE, _GPU))
-_GPU_USAGE = PowerSensor("nvml:power_usage", "gpu", _usage_mw)
+_NOW_MW = {scope: _field_mw("NVML_FI_DEV_POWER_INSTANT", scope) for scope in ("gpu", "module")}
+_GAUGES = (
+    Sensors(Measure.GAUGE, "nvml:power_instant", "gpu", _NOW_MW["gpu"]),
+    Sensors(Measure.GAUGE, "nvml:power_instant", "module", _NOW_MW["module"]),
+    # On most GPUs these two are trailing means of a second: no good for short requests.
+    Sensors(
+        Measure.GAUGE, "nvml:power_average", "gpu", _field_mw("NVML_FI_DEV_POWER_AVERAGE", "gpu")
+    ),
+    Sensors(Measure.GAUGE, "nvml:power_usage", "gpu", _usage_mw),
+)
 
 
 def choose_sensors(nvml: Any, handle: Any, sleep: Callable[[float], None]) -> Sensors:
@@ -77,10 +76,10 @@ def choose_sensors(nvml: Any, handle: Any, sleep: Callable[[float], None]) -> Se
     """
     refusals: list[CollectorError] = []
 
-    def answers(read: Callable[[Any, Any], int], attempts: int = PATIENCE) -> bool:
+    def answers(ask: Ask, attempts: int = PATIENCE) -> bool:
         for _ in range(attempts):
             try:
-                read(nvml, handle)
+                ask(nvml, handle)
             except nvml.NVMLError as error:
                 refusals.append(collector_error(nvml, error, "no reading"))
                 if error.value != nvml.NVML_ERROR_NOT_SUPPORTED:
@@ -90,13 +89,13 @@ def choose_sensors(nvml: Any, handle: Any, sleep: Callable[[float], None]) -> Se
                 return True
         return False
 
-    if answers(read_energy_mj):
-        shape = _MODULE_NOW if answers(_MODULE_NOW.read_mw, attempts=1) else _GPU_NOW
-        power = shape if answers(shape.read_mw) else None
-        return Sensors(Measure.COUNTER, "nvml:total_energy", shape.scope, power)
-    for sensor in (_GPU_NOW, _MODULE_NOW, _GPU_MEAN, _GPU_USAGE):
-        if answers(sensor.read_mw):
-            return Sensors(Measure.GAUGE, sensor.source, sensor.scope, sensor)
+    if answers(_energy_mj):
+        scope = "module" if answers(_NOW_MW["module"], attempts=1) else "gpu"
+        shape = _NOW_MW[scope] if answers(_NOW_MW[scope]) else None
+        return Sensors(Measure.COUNTER, "nvml:total_energy", scope, _energy_mj, shape)
+    for gauge in _GAUGES:
+        if answers(gauge.read):
+            return gauge
     raise min(refusals, key=lambda refusal: isinstance(refusal, Unavailable))
 
 
@@ -107,4 +106,4 @@ def collector_error(nvml: Any, error: Exception, what: str) -> CollectorError:
         return NotPermitted(f"{what}: {error}", remedy=_DENIED)
     if code in {nvml.NVML_ERROR_NOT_SUPPORTED, nvml.NVML_ERROR_FUNCTION_NOT_FOUND}:
         return Unavailable(f"{what}: {error}", remedy=_NO_SENSOR)
-    return ReadFailed(f"{what}: {error}", remedy=_LOST)
+    return ReadFailed(f"{what}: {error}", remedy=LOST_REMEDY)

@@ -1,7 +1,8 @@
 """What the API takes and gives, as pydantic models, so that its documentation is true."""
 
-from dataclasses import fields, is_dataclass
-from typing import Any, get_args, get_type_hints
+from dataclasses import fields
+from types import GenericAlias
+from typing import Any, Self, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
@@ -10,20 +11,66 @@ from melodi.inference.request import Backend, PromptRequest
 from melodi.store.books import LedgerLine
 
 
-def _mirror(shape: type) -> type[BaseModel]:
-    """A model with the fields of a dataclass, all of them always there."""
-    hints = get_type_hints(shape)
-    columns: dict[str, Any] = {f.name: (_mirrored(hints[f.name]), ...) for f in fields(shape)}
-    return create_model(
-        shape.__name__, __config__=ConfigDict(extra="forbid"), __doc__=shape.__doc__, **columns
-    )
+def _mirror(shape: type, **nested: Any) -> type[BaseModel]:
+    """A model of a dataclass in which every field is always there; `nested` replaces types."""
+    hints = get_type_hints(shape) | nested
+    columns: dict[str, Any] = {f.name: (hints[f.name], ...) for f in fields(shape)}
+    return create_model(shape.__name__, __doc__=shape.__doc__, **columns)
 
 
-def _mirrored(hint: Any) -> Any:
-    # The one nesting there is: an object of dataclasses by name.
-    inner = next((arg for arg in get_args(hint) if is_dataclass(arg)), None)
-    return hint if inner is None else dict[str, _mirror(DomainEnergy)]  # type: ignore[misc]
+def _list_of(item: Any) -> type[BaseModel]:
+    """The shape of every list route."""
+    columns: dict[str, Any] = {
+        "items": (GenericAlias(list, (item,)), ...),
+        "next_cursor": (str | None, ...),
+    }
+    return create_model(f"ListOf{getattr(item, '__name__', 'Object')}", **columns)
 
 
-Record = _mirror(EnergyRecord)
-Ledger = _mirror(LedgerLine)
+Record = _mirror(EnergyRecord, domains=GenericAlias(dict, (str, _mirror(DomainEnergy))))
+RecordList = _list_of(Record)
+LedgerList = _list_of(_mirror(LedgerLine))
+ObjectList = _list_of(dict[str, Any])
+
+
+class Prompt(BaseModel):
+    """A prompt to be sent to a backend: a text or a conversation, one of the two."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    backend: str
+    model: str
+    prompt: str | None = None
+    messages: list[dict[str, Any]] = Field(default_factory=list)
+    options: dict[str, Any] = Field(default_factory=dict)
+    tags: dict[str, str] = Field(default_factory=dict)
+    campaign: str | None = None
+    task: str | None = None
+    timeout_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if (self.prompt is None) == (not self.messages):
+            raise ValueError("give prompt or messages, one of the two")
+        return self
+
+    def to_request(self, backend: Backend) -> PromptRequest:
+        """The same, addressed to `backend`."""
+        return PromptRequest(
+            backend=backend,
+            messages=tuple(self.messages),
+            **self.model_dump(exclude={"backend", "messages"}),
+        )
+
+
+class Problem(BaseModel):
+    """What went wrong and what to do (RFC 9457)."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    errors: list[dict[str, str]] = Field(default_factory=list)
+    """Which parts of the request were wrong."""
+    faults: list[str] = Field(default_factory=list)
+    """What keeps the daemon from being ready."""

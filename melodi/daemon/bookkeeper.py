@@ -12,6 +12,7 @@ import structlog
 
 from collectors.base import Conditions
 from melodi.clock import NS_PER_SECOND, Clock
+from melodi.daemon.backends import Backends
 from melodi.daemon.compose import Privacy, compose, service_of
 from melodi.energy.ledger import MAX_OPEN_NS, SILENCE_NS, Ledger
 from melodi.energy.record import EnergyRecord
@@ -20,7 +21,7 @@ from melodi.inference.timeline import RequestTimeline
 from melodi.metrics import Metrics
 from melodi.sampling.sampler import Sample
 from melodi.store.records import Batch
-from melodi.store.writer import Writer
+from melodi.store.writer import RecordWriter
 
 TURN_SECONDS = 0.1
 
@@ -37,21 +38,18 @@ class _Pending:
 
 
 class Bookkeeper:
-    """Owns the ledger. Takes timelines (a Recorder) and samples from any thread without waiting.
-
-    `domains_of` gives the power domains that a backend's requests run on.
-    """
+    """Owns the ledger. Takes timelines (a Recorder) and samples from any thread without waiting."""
 
     def __init__(
         self,
         ledger: Ledger,
         *,
         host: str,
-        writer: Writer,
+        writer: RecordWriter,
         clock: Clock,
         privacy: Privacy,
         metrics: Metrics,
-        domains_of: Callable[[str], tuple[str, ...]],
+        backends: Backends,
     ) -> None:
         self._ledger = ledger
         self._host = host
@@ -59,7 +57,7 @@ class Bookkeeper:
         self._clock = clock
         self._privacy = privacy
         self._metrics = metrics
-        self._domains_of = domains_of
+        self._backends = backends
         self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._lock = threading.Lock()
         self._pending: dict[str, _Pending] = {}
@@ -77,6 +75,12 @@ class Bookkeeper:
             found.append("the bookkeeper has stopped: records stay provisional; restart melodi")
         return found
 
+    @property
+    def idle_watts(self) -> dict[str, float]:
+        """What has been learned of each domain's idle power."""
+        with self._lock:
+            return self._ledger.idle_watts
+
     def begin(self, timeline: RequestTimeline) -> None:
         """A request was sent."""
         self._pending[timeline.id] = _Pending(timeline, Future(), {})
@@ -84,10 +88,13 @@ class Bookkeeper:
 
     def end(self, timeline: RequestTimeline) -> None:
         """The request is over and its timeline complete."""
+        self._metrics.request_seen(timeline)
         self._inbox.put(partial(self._on_end, timeline))
 
     def on_sample(self, sample: Sample) -> None:
         """A beat of the sampler."""
+        self._metrics.sampler_beat(sample.late_ns, sample.missed)
+        self._metrics.collector_up(sample.collector, not sample.failures)
         self._inbox.put(partial(self._on_sample, sample))
 
     def preview(self, request_id: str) -> EnergyRecord | None:
@@ -167,9 +174,11 @@ class Bookkeeper:
                 log.exception("a_fact_was_lost")
 
     def _on_begin(self, timeline: RequestTimeline) -> None:
-        self._ledger.begin(timeline.id, self._domains_of(timeline.backend), timeline.sent_ns)
+        domains = self._backends.domains_of(timeline.backend)
+        self._ledger.begin(timeline.id, domains, timeline.sent_ns)
 
     def _on_end(self, timeline: RequestTimeline) -> None:
+        self._backends.identify(timeline)
         self._ledger.end(timeline.id, service_of(timeline))
         self._pending[timeline.id].conditions = dict(self._conditions)
         self._ended.add(timeline.id)

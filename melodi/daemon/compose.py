@@ -89,7 +89,7 @@ def compose(
         **_private(timeline, privacy),
         generation=dict(timeline.generation),
         streamed=timeline.streamed,
-        status=timeline.status or Status.INTERRUPTED,
+        status=timeline.status or Status.INCOMPLETE,
         finish_reason=timeline.finish_reason,
         attempt=timeline.attempt,
         error=timeline.error,
@@ -112,12 +112,12 @@ def _durations(timeline: RequestTimeline) -> dict[str, Any]:
     end_ns, first_ns = timeline.end_ns, timeline.first_token_ns
     tokens = timeline.output_tokens
     decode = None if end_ns is None or first_ns is None else _seconds(end_ns - first_ns)
-    several = decode is not None and tokens is not None and tokens > 1
+    per_token = decode / (tokens - 1) if decode is not None and tokens and tokens > 1 else None
     first = None if first_ns is None else _seconds(first_ns - timeline.sent_ns)
     return {
         "duration_seconds": None if end_ns is None else _seconds(end_ns - timeline.sent_ns),
         "time_to_first_token_seconds": first,
-        "time_per_output_token_seconds": decode / (tokens - 1) if several else None,
+        "time_per_output_token_seconds": per_token,
         "queue_seconds": timeline.queue_seconds,
         "load_seconds": timeline.load_seconds,
         "prefill_seconds": timeline.prefill_seconds,

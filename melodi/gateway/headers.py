@@ -48,9 +48,7 @@ def first(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:
 def parse_tags(value: str | None) -> dict[str, str]:
     """`k=v,k=v` as a dict; a part without a name and a value is no tag."""
     pairs = (part.partition("=") for part in (value or "").split(","))
-    return {
-        name.strip(): text.strip() for name, equals, text in pairs if equals and name.strip()
-    }
+    return {name.strip(): text.strip() for name, equals, text in pairs if equals and name.strip()}
 
 
 def _end_to_end(headers: Headers) -> Headers:

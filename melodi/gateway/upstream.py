@@ -1,6 +1,6 @@
 """The backend's side of the gateway: one pool of connections that changes nothing it carries."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
 
 import aiohttp
@@ -15,10 +15,12 @@ KEEPALIVE_SECONDS = 3
 CONNECT_SECONDS = 30
 MAX_HEADER_BYTES = 64 * 1024
 MAX_PLAIN_BYTES = 1024 * 1024
+PIECE_BYTES = 256 * 1024
 """Larger bodies go in pieces, so that one write does not hold up the others."""
+BROKE_BEFORE = "closed the connection before it answered"
 ADDED_BY_AIOHTTP = frozenset({"Accept", "Accept-Encoding", "User-Agent", "Content-Type"})
 
-MakeBody = Callable[[], bytes | AsyncIterator[bytes] | None]
+Content = bytes | AsyncIterator[bytes] | None
 
 
 class BackendAway(BackendError):
@@ -27,6 +29,10 @@ class BackendAway(BackendError):
 
 class BackendBroke(BackendError):
     """The backend closed the connection before its answer, or amid it."""
+
+
+class _Stale(BackendBroke):
+    """A pooled connection turned out to be closed; not one byte came back on it."""
 
 
 class Upstream:
@@ -58,17 +64,90 @@ class Upstream:
             await self._session.close()
 
     async def send(
-        self, method: str, target: bytes, *, headers: Headers, body: MakeBody
+        self, method: str, target: bytes, *, headers: Headers, content: Content
     ) -> aiohttp.ClientResponse:
         """Send a request and give its answer once the head has come; the caller closes it.
 
-        A pooled connection that the backend had closed is replaced once, where `body` can be made
-        again: only bytes can. Raises BackendAway or BackendBroke.
+        Where the backend had closed a pooled connection, the request goes once more, unless its
+        content was a stream. Raises BackendAway or BackendBroke.
         """
-        content = body()
         try:
             return await self._send_once(method, target, headers, content)
-        except StaleConnection as error:
-            if isinstance(content, bytes | None):
+        except _Stale as error:
+            if content is None or isinstance(content, bytes):
                 return await self._send_once(method, target, headers, content)
             raise BackendBroke(str(error)) from error
+
+    async def _send_once(
+        self, method: str, target: bytes, headers: Headers, content: Content
+    ) -> aiohttp.ClientResponse:
+        if self._session is None:
+            raise RuntimeError("the gateway is not open: run it with its lifespan on")
+        connection = _Connection()
+        try:
+            return await self._session.request(
+                method,
+                URL(self._url + target.decode("ascii"), encoded=True),
+                headers=_multidict(headers, content),
+                data=_pieces(content),
+                allow_redirects=False,
+                trace_request_ctx=connection,
+            )
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise BackendAway("not reachable: start it or mend its url") from error
+        except aiohttp.ClientError as error:
+            kind = _Stale if connection.reused and _said_nothing(error) else BackendBroke
+            raise kind(f"{BROKE_BEFORE} ({type(error).__name__}): see its log") from error
+
+
+async def chunks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """The bytes of an answer's body as they come; raises BackendBroke where it is cut short."""
+    try:
+        async for chunk in response.content.iter_any():
+            yield chunk
+    except aiohttp.ClientError as error:
+        raise BackendBroke("closed the connection amid its answer: see its log") from error
+
+
+class _Connection:
+    """Whether one request went out on a connection that had been used before."""
+
+    reused = False
+
+
+async def _note_reuse(session: object, context: SimpleNamespace, params: object) -> None:
+    del session, params
+    context.trace_request_ctx.reused = True
+
+
+def _said_nothing(error: aiohttp.ClientError) -> bool:
+    """Whether the connection ended without one byte of an answer."""
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return isinstance(error.message, str)
+    return isinstance(error, aiohttp.ClientOSError)
+
+
+def _multidict(headers: Headers, content: Content) -> CIMultiDict[str]:
+    fields = CIMultiDict((name.decode(), _text(value)) for name, value in headers)
+    if isinstance(content, bytes) and "content-length" not in fields:
+        fields["content-length"] = str(len(content))
+    return fields
+
+
+def _text(value: bytes) -> str:
+    """A header's value so that aiohttp, which writes UTF-8, writes these bytes if it can."""
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
+def _pieces(content: Content) -> Content:
+    if isinstance(content, bytes) and len(content) > MAX_PLAIN_BYTES:
+        return _cut(content)
+    return content
+
+
+async def _cut(content: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(content), PIECE_BYTES):
+        yield content[start : start + PIECE_BYTES]

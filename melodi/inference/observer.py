@@ -72,10 +72,9 @@ class Observer:
         except Exception as error:  # noqa: BLE001 - reading is a guest: traffic goes on without it
             self._give_up(error)
 
-    def fail(self, at_ns: int, message: str) -> None:
+    def fail(self, message: str) -> None:
         """There will be no answer, or no more of it, because of what `message` says."""
         self._progress.fail(message)
-        self.end(at_ns, Ending.CUT)
 
     def end(self, at_ns: int, ending: Ending) -> None:
         """No more bytes will come: write the timeline's end."""

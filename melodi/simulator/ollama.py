@@ -1,21 +1,28 @@
 """Ollama's own API: newline-delimited JSON, durations in nanoseconds."""
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
-import orjson
 from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from melodi.simulator import ollama_models as models
-from melodi.simulator.engine import Generation
-from melodi.simulator.faults import EngineFailed
 from melodi.simulator.jobs import Submission
+from melodi.simulator.ollama_call import Call
 from melodi.simulator.replies import StreamReply, WholeReply
-from melodi.simulator.service import Body, Refused, Service, embed, json_response, parse, read_json
+from melodi.simulator.service import (
+    Body,
+    Refused,
+    Service,
+    embed,
+    finish_or_refuse,
+    json_response,
+    parse,
+    read_json,
+)
 from melodi.simulator.text import tokenize
 
 MAX_QUEUE = 512
@@ -51,51 +58,6 @@ class ChatBody(RunBody):
 
 class EmbedBody(RunBody):
     input: str | list[str] = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """One request as Ollama's API sees it."""
-
-    service: Service
-    model: str
-    """As the client wrote it."""
-    chat: bool
-    began_ns: int
-    context: tuple[int, ...] | None = None
-    """Tokens of the prompt, which `/api/generate` hands back with those of the answer."""
-
-    def line(self, text: str, **more: object) -> dict[str, Any]:
-        """One object of the stream."""
-        content = {"message": {"role": "assistant", "content": text}} if self.chat else None
-        return {
-            "model": self.model,
-            "created_at": models.timestamp(self.service.clock.wall_ns()),
-            **(content or {"response": text}),
-            "done": False,
-            **more,
-        }
-
-    def last(self, text: str, generation: Generation, *, answer: str) -> dict[str, Any]:
-        """The object that ends an answer; `text` is what it carries, `answer` all that was said."""
-        more: dict[str, object] = {"done": True, "done_reason": generation.truth.reason}
-        if self.context is not None:
-            more["context"] = [*self.context, *tokenize(answer)]
-        return self.line(text, **more, **self.metrics(generation))
-
-    def metrics(self, generation: Generation) -> dict[str, int]:
-        """Durations and counts; what is 0 is left out."""
-        truth = generation.truth
-        first_ns = truth.first_token_ns or truth.end_ns or 0
-        metrics = {
-            "total_duration": self.service.clock.monotonic_ns() - self.began_ns,
-            "load_duration": max(1, truth.ready_ns - self.began_ns),
-            "prompt_eval_count": truth.prompt_tokens,
-            "prompt_eval_duration": _whole_us(first_ns - (truth.service_start_ns or first_ns)),
-            "eval_count": truth.output_tokens,
-            "eval_duration": _whole_us((truth.end_ns or first_ns) - first_ns),
-        }
-        return {name: value for name, value in metrics.items() if value}
 
 
 class OllamaApi:
@@ -193,3 +155,54 @@ class OllamaApi:
             return json_response(call.line("", done=True, done_reason="load"))
 
         return WholeReply(generation, finish())
+
+    def _run(self, body: RunBody, call: Call, prompt: Sequence[int], *, hand_back: bool) -> Reply:
+        if hand_back:
+            call = replace(call, context=tuple(prompt))
+        wanted = body.options.get("num_predict", -1)
+        limit = int(wanted) if wanted > 0 else None
+        submission = self._submission(body, prompt)
+        submission = self._service.with_answer(submission, limit=limit)
+        generation = self._service.generate(submission)
+        if body.stream:
+            headers = {"content-type": "application/x-ndjson"}
+            return StreamReply(generation, call.stream(generation), headers=headers)
+
+        async def finish() -> Response:
+            text = await finish_or_refuse(generation)
+            return _whole(call.last(text, generation, answer=text))
+
+        return WholeReply(generation, finish())
+
+    def _submission(self, body: RunBody, prompt: Sequence[int]) -> Submission:
+        """What the engine is asked for, before the answer; refuses what Ollama refuses."""
+        model = find_model(self._service, body.model)
+        models.check_options(body.options)
+        longest = self._service.settings.context_tokens
+        context_tokens = min(longest, int(body.options.get("num_ctx", longest)))
+        if len(prompt) > context_tokens:
+            prompt = prompt[-(context_tokens // 2 + 2) :]
+        if self._service.core.totals().waiting >= MAX_QUEUE:
+            raise Refused(503, "server busy, please try again.  maximum pending requests exceeded")
+        return Submission(
+            model=model,
+            context_tokens=context_tokens,
+            prompt=prompt,
+            keep_alive_ns=models.keep_alive_ns(body.keep_alive),
+        )
+
+
+def find_model(service: Service, name: str) -> str:
+    """The served model that `name` means, with or without `:latest`."""
+    if not name:
+        raise Refused(400, "model is required")
+    for model in service.settings.models:
+        if models.full_name(model) == models.full_name(name):
+            return model
+    raise Refused(404, f"model '{name}' not found", param="model")
+
+
+def _whole(content: object) -> Response:
+    response = json_response(content)
+    response.headers["content-type"] = "application/json; charset=utf-8"
+    return response

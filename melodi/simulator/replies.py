@@ -24,7 +24,7 @@ class StreamReply:
         self._chunks = chunks
         self._headers = _encode({**headers, ID_HEADER: str(generation.id)})
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         with self._generation:
             await _while_connected(receive, self._send(send))
 

@@ -1,6 +1,6 @@
 """What both dialects share: reading a request, planning its answer, running it."""
 
-from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 from typing import Any, TypeVar
 
@@ -25,12 +25,12 @@ class Refused(Exception):
     """A request is answered with an error status; each dialect words it its own way."""
 
     def __init__(
-        self, status: int, message: str, *, param: str | None = None, type: str | None = None
+        self, status: int, message: str, *, param: str | None = None, error_type: str | None = None
     ):
         super().__init__(message)
         self.status = status
         self.param = param
-        self.type = type
+        self.error_type = error_type
 
 
 class Body(BaseModel):
@@ -51,29 +51,32 @@ class Service:
         self._named: dict[str, int] = {}
         self._random = Random(core.settings.seed)  # noqa: S311 - ids, not secrets
 
-    def generate(
-        self, submission: Submission, *, output_tokens: int | None = None, reason: str = "stop"
-    ) -> Generation:
-        """Start a request that the next fault may strike; `output_tokens` None: no answer text."""
+    def generate(self, submission: Submission) -> Generation:
+        """Start a request that the next fault may strike."""
         fault = self.faults.take()
         if fault is not None and fault.kind is FaultKind.HTTP_500:
             raise Refused(500, str(EngineFailed()))
-        pieces = compose(submission.prompt, output_tokens or 0, seed=self.settings.seed)
+        seed = self.settings.seed
+        pieces = compose(submission.prompt, submission.output_tokens, seed=seed)
         return self.engine.submit(submission, pieces=pieces, fault=fault)
 
-    def answer_length(
+    def with_answer(
         self,
-        prompt: Sequence[int],
+        submission: Submission,
         *,
         limit: int | None,
         at_least: int = 0,
         ignore_end: bool = False,
-    ) -> tuple[int, str]:
-        """Output tokens and finish reason; without a limit the model ends where it wants to."""
-        natural = max(natural_length(prompt, seed=self.settings.seed), at_least)
-        if limit is not None and (ignore_end or limit <= natural):
-            return limit, "length"
-        return natural, "stop"
+    ) -> Submission:
+        """`submission` with the length of its answer: the model's own, or `limit` if that is less.
+
+        `ignore_end`: the model goes on to the limit.
+        """
+        own = natural_length(submission.prompt, seed=self.settings.seed)
+        own = max(own, at_least)
+        cut = limit is not None and (ignore_end or limit <= own)
+        tokens, reason = (limit or own, "length") if cut else (own, "stop")
+        return replace(submission, output_tokens=tokens, finish_reason=reason)
 
     def random_hex(self) -> str:
         """32 hex digits, for the id of an answer."""
@@ -91,14 +94,22 @@ class Service:
         return int(name) if name.isdecimal() else self._named.get(name)
 
 
+async def finish_or_refuse(generation: Generation) -> str:
+    """The whole text of an answer; Refused with 500 where the engine fails."""
+    try:
+        return await generation.finish()
+    except EngineFailed as error:
+        raise Refused(500, str(error)) from None
+
+
 async def read_json(request: Request) -> dict[str, Any]:
     """The body as an object, nulls left out; Refused with 400 where it is none."""
     try:
         content = orjson.loads(await request.body())
     except orjson.JSONDecodeError as error:
-        raise Refused(400, f"the body is not JSON: {error}", type="Bad Request") from None
+        raise Refused(400, f"the body is not JSON: {error}", error_type="Bad Request") from None
     if not isinstance(content, dict):
-        raise Refused(400, "the body must be a JSON object", type="Bad Request")
+        raise Refused(400, "the body must be a JSON object", error_type="Bad Request")
     return {key: value for key, value in content.items() if value is not None}
 
 
@@ -110,7 +121,7 @@ def parse(content: dict[str, Any], body: type[_Body]) -> _Body:
         first = error.errors()[0]
         place = ".".join(str(step) for step in first["loc"])
         message = f"{place}: {first['msg']}"
-        raise Refused(400, message, param=place, type="Bad Request") from None
+        raise Refused(400, message, param=place, error_type="Bad Request") from None
 
 
 def json_response(content: object, *, status: int = 200) -> Response:

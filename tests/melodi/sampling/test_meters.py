@@ -1,5 +1,7 @@
 """A curve loses no energy, never falls, and places its edges where the counter changed."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,7 +47,7 @@ def test_the_bins_of_a_counter_add_up_to_what_it_gained_to_the_unit(
     changes = [i for i in range(1, len(readings)) if steps[i][1] > 0]
     if changes:
         assert sum(one.energy_uj or 0 for one in bins) == total - readings[changes[0]].energy_uj
-    for before, after in zip(bins, bins[1:], strict=False):
+    for before, after in pairwise(bins):
         assert before.end_ns == after.start_ns
         assert before.end_ns > before.start_ns
         assert after.total_uj == before.total_uj + after.energy_uj
@@ -111,7 +113,7 @@ def test_a_gauge_loses_less_than_a_microjoule_to_rounding(powers_uw: list[int]) 
     curve = EnergyCurve(domain(Measure.GAUGE))
     for k, power_uw in enumerate(powers_uw):
         curve.feed(Reading("gpu:a", k * 7_001, 0, power_uw=power_uw))
-    exact_uj = sum((a + b) * 7_001 for a, b in zip(powers_uw, powers_uw[1:], strict=False)) / 2e9
+    exact_uj = sum((a + b) * 7_001 for a, b in pairwise(powers_uw)) / 2e9
     assert 0 <= exact_uj - curve.edges[-1].total_uj < 1
 
 

@@ -1,0 +1,109 @@
+"""`/v1/requests`: records, one record, and prompts to be sent."""
+
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, HTTPException, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel, ConfigDict
+
+from melodi.api.answers import NDJSON, json_answer, list_answer, ndjson_answer, problem
+from melodi.api.models import Prompt, Record, RecordList
+from melodi.api.moments import parse_moment
+from melodi.api.services import Services
+from melodi.clock import to_datetime
+from melodi.energy.record import EnergyRecord, Quality, Status
+from melodi.errors import BackendError
+from melodi.store.queries import RequestFilter, parse_tag
+
+LONGEST_WAIT_SECONDS = 60.0
+
+
+class Wanted(BaseModel):
+    """Which records, and how many; a parameter that does not exist is an error."""
+
+    model_config = ConfigDict(
+        extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+    host: str | None = None
+    backend: str | None = None
+    model: str | None = None
+    campaign: str | None = None
+    task: str | None = None
+    status: Status | None = None
+    quality: Quality | None = None
+    tag: list[str] = []
+    """`name=value` or `name:value`; several must all be there."""
+    since: str | None = None
+    until: str | None = None
+    """RFC 3339, or how long ago: `1h`, `7d`."""
+    min_energy_joules: float | None = None
+    max_energy_joules: float | None = None
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100
+    cursor: str | None = None
+
+    def to_filter(self, now: datetime) -> RequestFilter:
+        """The same for the store; BadQuery where a tag or a moment cannot be understood."""
+        return RequestFilter(
+            **self.model_dump(exclude={"tag", "since", "until", "limit", "cursor"}),
+            tags=tuple(parse_tag(text) for text in self.tag),
+            since=None if self.since is None else parse_moment(self.since, now=now),
+            until=None if self.until is None else parse_moment(self.until, now=now),
+        )
+
+
+def router(services: Services) -> APIRouter:
+    """The routes of this resource."""
+    routes = APIRouter(prefix="/v1/requests", tags=["requests"])
+
+    def newest(record: EnergyRecord) -> EnergyRecord:
+        return (services.preview(record.id) if record.provisional else None) or record
+
+    async def current(request_id: str) -> EnergyRecord | None:
+        stored = await run_in_threadpool(services.store.get, request_id)
+        return services.preview(request_id) if stored is None else newest(stored)
+
+    @routes.get("", response_model=RecordList, responses={200: {"content": {NDJSON: {}}}})
+    async def list_requests(request: Request, wanted: Annotated[Wanted, Query()]) -> Response:
+        """Records, newest first; as lines of JSON if `Accept` asks for `application/x-ndjson`."""
+        now = to_datetime(services.clock.wall_ns())
+        page = await run_in_threadpool(
+            services.store.page, wanted.to_filter(now), cursor=wanted.cursor, limit=wanted.limit
+        )
+        items = [newest(record) for record in page.items]
+        if NDJSON not in request.headers.get("accept", ""):
+            return list_answer(items, next_cursor=page.next_cursor)
+        return ndjson_answer(items, headers=_next_link(request, page.next_cursor))
+
+    @routes.get("/{request_id}", response_model=Record)
+    async def get_request(
+        request_id: str, wait: Annotated[float, Query(ge=0, description="seconds")] = 0
+    ) -> Response:
+        """One record; with `wait`, as soon as it is final, at the latest after 60 seconds."""
+        record = await current(request_id)
+        if wait and record is not None and record.provisional:
+            seconds = min(wait, LONGEST_WAIT_SECONDS)
+            final = await services.wait_final(request_id, seconds)
+            record = final or await current(request_id)
+        if record is None:
+            raise HTTPException(404, f"there is no request {request_id!r}")
+        return json_answer(record)
+
+    @routes.post("", response_model=Record)
+    async def send_prompt(prompt: Prompt) -> Response:
+        """Send a prompt; the answer holds its `response` and its energy."""
+        try:
+            request = prompt.to_request(services.backend(prompt.backend))
+        except BackendError as error:
+            return problem(422, str(error))
+        return json_answer(await services.dispatch(request))
+
+    return routes
+
+
+def _next_link(request: Request, cursor: str | None) -> dict[str, str]:
+    """Where lines of JSON go on: they have no room for a cursor (RFC 8288)."""
+    if cursor is None:
+        return {}
+    return {"Link": f'<{request.url.include_query_params(cursor=cursor)}>; rel="next"'}

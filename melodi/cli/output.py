@@ -1,0 +1,124 @@
+"""What every verb prints with: tables for people, JSON for programs, talk on stderr."""
+
+import json
+import math
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from melodi.energy.record import EnergyRecord
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+UNKNOWN = "-"
+
+
+def say(text: str) -> None:
+    """A line of talk."""
+    print(text, file=sys.stderr)  # noqa: T201
+
+
+def print_json(value: object) -> None:
+    """One JSON document on stdout; times as RFC 3339, NaN never."""
+    text = json.dumps(value, default=_plain, indent=2, allow_nan=False, ensure_ascii=False)
+    print(text)  # noqa: T201
+
+
+def print_table(
+    headings: Sequence[str], rows: Iterable[Sequence[str]], *, title: str | None = None
+) -> None:
+    """A table on stdout; a heading that begins with `>` is a column of numbers."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+    for heading in headings:
+        number = heading.startswith(">")
+        table.add_column(
+            heading.removeprefix(">"),
+            justify="right" if number else "left",
+            no_wrap=number,
+            overflow="ellipsis",
+        )
+    for row in rows:
+        table.add_row(*row)
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = 160
+    console.print(table)
+
+
+def progress() -> "Progress":
+    """A progress bar on stderr; silent where that is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    )
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number to so many significant digits; `-` where it is unknown."""
+    if value is None:
+        return UNKNOWN
+    if value == 0:
+        return "0"
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{decimals}f}"
+
+
+def span(low: float | None, high: float | None) -> str:
+    """Bounds, as `low..high`."""
+    return UNKNOWN if low is None or high is None else f"{number(low)}..{number(high)}"
+
+
+def text(value: object) -> str:
+    """A word; `-` where it is unknown."""
+    return UNKNOWN if value is None else str(value)
+
+
+RECORD_COLUMNS: dict[str, Callable[[EnergyRecord], str]] = {
+    "started": lambda one: one.started_at.strftime("%H:%M:%S"),
+    "backend": lambda one: one.backend,
+    "model": lambda one: text(one.model),
+    "task": lambda one: text(one.task),
+    "status": lambda one: one.status.value,
+    ">tokens in": lambda one: text(one.input_tokens),
+    ">out": lambda one: text(one.output_tokens),
+    ">seconds": lambda one: number(one.duration_seconds),
+    ">joules": lambda one: number(one.energy_joules),
+    ">bounds": lambda one: span(one.low_joules, one.high_joules),
+    ">J/token": lambda one: number(one.joules_per_output_token),
+    "footprint": lambda one: text(one.footprint),
+    "quality": lambda one: one.quality.value + (" (provisional)" if one.provisional else ""),
+}
+
+
+def print_records(records: Iterable[EnergyRecord]) -> None:
+    """A table of records."""
+    print_table(
+        list(RECORD_COLUMNS), ([show(one) for show in RECORD_COLUMNS.values()] for one in records)
+    )
+
+
+def record_json(record: EnergyRecord) -> dict[str, Any]:
+    """A record as the API shows it."""
+    return asdict(record)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    raise TypeError(f"{type(value).__name__} has no JSON form")

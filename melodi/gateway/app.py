@@ -1,0 +1,175 @@
+"""A proxy that changes nothing it passes on, and watches the requests that cost energy."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import aiohttp
+import orjson
+
+from melodi.clock import Clock
+from melodi.errors import BackendError
+from melodi.gateway import headers as fields
+from melodi.gateway.inbound import ClientLeft, Inbound, Receive, Send
+from melodi.gateway.upstream import Upstream, chunks
+from melodi.gateway.watch import Unwatched, Watch
+from melodi.inference.backends.base import Dialect, Ending, RequestFacts
+from melodi.inference.observer import dialect_of, read_request
+from melodi.inference.recording import GuardedRecorder, new_timeline
+from melodi.inference.request import Backend
+from melodi.inference.timeline import Recorder
+
+logger = logging.getLogger(__name__)
+
+Scope = Mapping[str, Any]
+
+MAX_READ_BYTES = 64 * 1024 * 1024
+"""Longer request bodies pass unread."""
+NO_WEBSOCKET = "MELODI's gateway passes no WebSocket: connect to the backend itself"
+
+
+class Gateway:
+    """The ASGI app in front of one backend; its lifespan opens and closes the connections."""
+
+    def __init__(self, backend: Backend, recorder: Recorder, clock: Clock) -> None:
+        self._backend = backend
+        self._recorder = GuardedRecorder(recorder)
+        self._clock = clock
+        self._upstream = Upstream(backend.url)
+        self.load_calls = 0
+        """Requests that only loaded or unloaded a model: counted, not recorded."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection's worth of ASGI: its lifespan, a request, or a refused WebSocket."""
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif scope["type"] == "websocket":
+            await _refuse_websocket(scope, receive, send)
+        elif fields.first(scope["headers"], b"upgrade") == "websocket":
+            await _answer_error(send, 501, NO_WEBSOCKET, path=scope["path"])
+        elif not scope["raw_path"].startswith(b"/"):
+            await _answer_error(send, 400, "ask for a path: it begins with /", path=scope["path"])
+        else:
+            await self._serve(scope, Inbound(receive), send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        self._upstream.open()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self._upstream.close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _serve(self, scope: Scope, inbound: Inbound, send: Send) -> None:
+        """Pass one request on, until it is done or its client has left."""
+        work = asyncio.create_task(self._exchange(scope, inbound, send))
+        leave = asyncio.create_task(inbound.left())
+        try:
+            await asyncio.wait((work, leave), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            work.cancel()
+            leave.cancel()
+            await asyncio.wait((work, leave))
+        if not work.cancelled() and not isinstance(work.exception(), ClientLeft):
+            work.result()
+
+    async def _exchange(self, scope: Scope, inbound: Inbound, send: Send) -> None:
+        dialect = dialect_of(self._backend.kind, scope["path"])
+        body: bytes | None = None
+        watch: Watch | Unwatched = Unwatched()
+        if scope["method"] == "POST" and dialect is not None:
+            body = await inbound.read(MAX_READ_BYTES)
+            watch = self._watch(scope, dialect, body)
+        with watch:
+            try:
+                response = await self._upstream.send(
+                    scope["method"],
+                    _target(scope),
+                    headers=fields.to_backend(scope["headers"]),
+                    content=body if body is not None else _stream(scope, inbound),
+                )
+            except BackendError as error:
+                if inbound.gone:
+                    raise ClientLeft from error
+                message = f"backend {self._backend.name} at {self._backend.url} {error}"
+                watch.fail(message)
+                await _answer_error(send, 502, message, path=scope["path"], extra=watch.headers)
+                return
+            try:
+                await self._relay(response, watch, send)
+            finally:
+                response.close()
+
+    async def _relay(
+        self, response: aiohttp.ClientResponse, watch: Watch | Unwatched, send: Send
+    ) -> None:
+        """Send an answer on as it comes; each piece leaves before it is read."""
+        raw_headers = list(response.raw_headers)
+        watch.head(response.status, raw_headers)
+        headers = fields.to_client(raw_headers) + watch.headers
+        await send({"type": "http.response.start", "status": response.status, "headers": headers})
+        async for chunk in chunks(response):
+            at_ns = self._clock.monotonic_ns()
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            watch.feed(chunk, at_ns)
+        end_ns = self._clock.monotonic_ns()
+        await send({"type": "http.response.body"})
+        watch.end(end_ns, Ending.CLEAN)
+
+    def _watch(self, scope: Scope, dialect: Dialect, body: bytes | None) -> Watch | Unwatched:
+        facts = RequestFacts() if body is None else read_request(dialect, body)
+        if facts.load_only:
+            self.load_calls += 1
+            return Unwatched()
+        timeline = new_timeline(self._backend, self._clock, facts=facts)
+        timeline.tags = fields.parse_tags(fields.first(scope["headers"], fields.TAGS))
+        timeline.campaign = fields.first(scope["headers"], fields.CAMPAIGN)
+        return Watch(timeline, dialect=dialect, recorder=self._recorder, clock=self._clock)
+
+
+def create_gateway(backend: Backend, recorder: Recorder, clock: Clock) -> Gateway:
+    """The gateway of one backend, as an ASGI app; nothing is opened yet."""
+    return Gateway(backend, recorder, clock)
+
+
+def _target(scope: Scope) -> bytes:
+    """Path and query as they were received."""
+    path: bytes = scope["raw_path"]
+    query: bytes = scope["query_string"]
+    return path + b"?" + query if query else path
+
+
+def _stream(scope: Scope, inbound: Inbound) -> AsyncIterator[bytes] | None:
+    names = {name for name, _ in scope["headers"]}
+    if b"content-length" in names or b"transfer-encoding" in names:
+        return inbound.chunks()
+    inbound.skip()
+    return None
+
+
+async def _answer_error(
+    send: Send, status: int, message: str, *, path: str, extra: fields.Headers | None = None
+) -> None:
+    """An error in the shape that clients of this path read."""
+    error: object = message
+    if not path.startswith("/api/"):
+        error = {"message": message, "type": "gateway_error", "param": None, "code": status}
+    body = orjson.dumps({"error": error})
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        *(extra or []),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _refuse_websocket(scope: Scope, receive: Receive, send: Send) -> None:
+    await receive()
+    if "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close"})
+        return
+    headers = [(b"content-type", b"text/plain")]
+    await send({"type": "websocket.http.response.start", "status": 501, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": NO_WEBSOCKET.encode()})

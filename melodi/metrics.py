@@ -1,0 +1,161 @@
+"""What MELODI tells Prometheus about itself and what it measured."""
+
+import time
+from collections.abc import Iterable, Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+import melodi
+from collectors.base import Domain
+from melodi.clock import NS_PER_SECOND
+from melodi.energy.accounts import MinuteAccounts
+from melodi.energy.record import EnergyRecord
+from melodi.inference.timeline import RequestTimeline
+
+_ACCOUNTS = ("active", "idle_share", "load", "idle", "foreign", "unattributed")
+_JOULES = (0.1, 0.3, 1, 3, 10, 30, 100, 300, 1e3, 3e3, 1e4, 3e4, 1e5)
+_FIRST_TOKEN_SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
+_SHORT_SECONDS = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1)
+
+
+class Metrics:
+    """The metrics of one daemon, in a registry of its own; safe to use from several threads."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._domains: dict[str, Domain] = {}
+        self._measured_joules = 0.0
+        self._residual_joules = 0.0
+        self._energy = Counter(
+            "melodi_energy_joules",
+            "Joules measured, of closed bins",
+            ["domain", "kind"],
+            registry=registry,
+        )
+        self._attributed = Counter(
+            "melodi_attributed_joules",
+            "Where they went, over the domains that may be added up",
+            ["account"],
+            registry=registry,
+        )
+        self._residual_ratio = Gauge(
+            "melodi_ledger_residual_ratio",
+            "Joules that no account holds, to joules measured, since the start",
+            registry=registry,
+        )
+        self._residual_ratio.set(float("nan"))
+        self._request_energy = Histogram(
+            "melodi_request_energy_joules",
+            "Energy of one request, of final records",
+            ["backend", "model", "quality"],
+            buckets=_JOULES,
+            registry=registry,
+        )
+        self._requests = Counter(
+            "melodi_requests",
+            "Requests that ended",
+            ["backend", "model", "status"],
+            registry=registry,
+        )
+        self._tokens = Counter(
+            "melodi_tokens",
+            "Tokens of requests that ended",
+            ["backend", "model", "type"],
+            registry=registry,
+        )
+        self._first_token = Histogram(
+            "melodi_time_to_first_token_seconds",
+            "From sending a request to its first token, queueing included",
+            ["backend", "model"],
+            buckets=_FIRST_TOKEN_SECONDS,
+            registry=registry,
+        )
+        self._gateway_overhead = Histogram(
+            "melodi_gateway_overhead_seconds",
+            "Time that the gateway adds to a request",
+            buckets=_SHORT_SECONDS,
+            registry=registry,
+        )
+        self._lateness = Histogram(
+            "melodi_sampler_lateness_seconds",
+            "How late the sampler's beats were",
+            buckets=_SHORT_SECONDS,
+            registry=registry,
+        )
+        self._missed = Counter(
+            "melodi_sampler_missed_ticks", "Beats that the sampler skipped", registry=registry
+        )
+        self._collector_up = Gauge(
+            "melodi_collector_up",
+            "1 where the collector can be read",
+            ["collector"],
+            registry=registry,
+        )
+        Info("melodi_build", "This MELODI", registry=registry).info({"version": melodi.__version__})
+        registry.register(_SelfCpu())
+
+    def know_domains(self, domains: Iterable[Domain]) -> None:
+        """Tell what the domains are whose minutes will come."""
+        self._domains |= {domain.name: domain for domain in domains}
+
+    def ledger_minutes(self, minutes: Iterable[MinuteAccounts]) -> None:
+        """Add what the books gained; KeyError for a domain that is not known."""
+        for minute in minutes:
+            domain = self._domains[minute.domain]
+            self._energy.labels(domain.name, domain.kind).inc(minute.measured_joules)
+            # One domain inside another would be counted twice.
+            if domain.summable:
+                self._attribute(minute)
+
+    def record_final(self, record: EnergyRecord) -> None:
+        """Count a final record's energy; one of unknown energy counts nowhere."""
+        if record.energy_joules is not None:
+            labels = (record.backend, record.model or "", record.quality)
+            self._request_energy.labels(*labels).observe(record.energy_joules)
+
+    def request_seen(self, timeline: RequestTimeline) -> None:
+        """Count a request that ended."""
+        labels = (timeline.backend, timeline.model or "")
+        self._requests.labels(*labels, timeline.status or "").inc()
+        if timeline.input_tokens is not None:
+            self._tokens.labels(*labels, "input").inc(timeline.input_tokens)
+        if timeline.output_tokens is not None:
+            self._tokens.labels(*labels, "output").inc(timeline.output_tokens)
+        if timeline.first_token_ns is not None:
+            waited_ns = timeline.first_token_ns - timeline.sent_ns
+            self._first_token.labels(*labels).observe(waited_ns / NS_PER_SECOND)
+
+    def gateway_overhead(self, seconds: float) -> None:
+        """Count what the gateway added to one request."""
+        self._gateway_overhead.observe(seconds)
+
+    def sampler_beat(self, late_ns: int, missed: int) -> None:
+        """Count one beat of the sampler and those it skipped before."""
+        self._lateness.observe(late_ns / NS_PER_SECOND)
+        self._missed.inc(missed)
+
+    def collector_up(self, name: str, up: bool) -> None:
+        """Tell whether a collector can be read."""
+        self._collector_up.labels(name).set(up)
+
+    def _attribute(self, minute: MinuteAccounts) -> None:
+        for account in _ACCOUNTS:
+            joules = getattr(minute, f"{account}_joules")
+            # A counter cannot fall: what rounding leaves below zero is left out.
+            self._attributed.labels(account).inc(max(joules, 0.0))
+        self._measured_joules += minute.measured_joules
+        self._residual_joules += minute.residual_joules
+        if self._measured_joules:
+            self._residual_ratio.set(self._residual_joules / self._measured_joules)
+
+
+class _SelfCpu(Collector):
+    """Reads the process's own clock when it is asked."""
+
+    def collect(self) -> Iterator[Metric]:
+        family = CounterMetricFamily(
+            "melodi_self_cpu_seconds", "CPU time that this process has used"
+        )
+        family.add_metric([], time.process_time())
+        yield family

@@ -1,0 +1,76 @@
+"""Runs an ASGI application on a socket of this process, without taking its signals."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING, Any
+
+from melodi.errors import ConfigError
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGIApplication
+
+GRACE_SECONDS = 10
+KEEPALIVE_SECONDS = 5
+
+
+def bind(address: str) -> socket.socket:
+    """A listening socket on `host:port`; raises ConfigError where the address cannot be had."""
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, int(port)))
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        raise ConfigError(
+            f"cannot listen on {address}: {error.strerror}; stop what listens there, "
+            "or choose another address"
+        ) from None
+    return listener
+
+
+def url_of(listener: socket.socket) -> str:
+    """The HTTP URL of a listening socket."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    app: "ASGIApplication", listener: socket.socket, *, grace_seconds: int = GRACE_SECONDS
+) -> AsyncIterator[None]:
+    """Serve `app` on `listener` while the context lasts; at its end streams get the grace time."""
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield
+
+    options: dict[str, Any] = {
+        "access_log": False,
+        "log_config": None,
+        "proxy_headers": False,
+        "server_header": False,
+        "date_header": False,
+        "h11_max_incomplete_event_size": 64 * 1024,
+        "timeout_keep_alive": KEEPALIVE_SECONDS,
+        "timeout_graceful_shutdown": grace_seconds,
+    }
+    server = Server(uvicorn.Config(app, **options))
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        while not server.started:
+            if task.done():
+                await task
+                raise ConfigError("the server ended before it had begun; see the log")
+            await asyncio.sleep(0.005)
+        yield
+    finally:
+        server.should_exit = True
+        await task

@@ -1,0 +1,401 @@
+"""The NVML collector over the real binding and a stub driver whose true energy is known."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pynvml
+import pytest
+from nvml_stub import Call, NvmlStub, installed
+
+from collectors.base import Kind, Measure, Reading
+from collectors.errors import NotPermitted, ReadFailed, Unavailable
+from collectors.nvml import NvmlCollector
+
+LOST = pynvml.NVML_ERROR_GPU_IS_LOST
+NOT_SUPPORTED = pynvml.NVML_ERROR_NOT_SUPPORTED
+
+
+def opened(stub: NvmlStub) -> NvmlCollector:
+    return NvmlCollector(now_ns=stub.now_ns, sleep=stub.sleep)
+
+
+def only(collector: NvmlCollector) -> Reading:
+    (reading,) = collector.read().values
+    return reading
+
+
+@pytest.fixture
+def eight(nvml_library: Path) -> Iterator[NvmlStub]:
+    """Eight GPUs, the n-th at n + 1 hundred watts."""
+    with installed(nvml_library, devices=8) as stub:
+        for device in range(8):
+            stub.script([(0, 100 * (device + 1))], device=device)
+        yield stub
+
+
+# ---- what is measured by what --------------------------------------------------------------
+
+
+def test_the_counter_is_preferred_and_said_to_be_the_source(stub: NvmlStub) -> None:
+    """A GPU with an energy counter is a counter domain that names it, keyed by UUID."""
+    (domain,) = opened(stub).domains
+    assert domain.name == f"gpu:{stub.uuid()}"
+    assert (domain.kind, domain.scope) == (Kind.GPU, "gpu")
+    assert (domain.source, domain.measure) == ("nvml:total_energy", Measure.COUNTER)
+    assert domain.range_uj is None
+    assert domain.max_power_watts == pytest.approx(770)
+
+
+def test_energy_is_the_true_integral_up_to_the_last_refresh(stub: NvmlStub) -> None:
+    """Over a ramp, what the counter gains is what the script drew, in microjoules."""
+    stub.script([(2, 300), (4, 500), (6, 100)])
+    collector = opened(stub)
+    stub.set_time_ns(1_000_000_000)
+    before = only(collector)
+    stub.set_time_ns(5_050_000_000)
+    after = only(collector)
+    true_uj = stub.true_energy_uj(1_000_000_000, 5_000_000_000)
+    assert after.energy_uj is not None
+    assert before.energy_uj is not None
+    assert after.energy_uj - before.energy_uj == pytest.approx(true_uj, abs=2_000)
+    assert true_uj == pytest.approx(1_500e6)
+    assert after.power_uw == 300_000_000
+    assert after.at_ns == 5_050_000_000
+
+
+@pytest.mark.parametrize(
+    ("refused", "source", "scope"),
+    [
+        ([], "nvml:power_instant", "gpu"),
+        ([Call.INSTANT_GPU], "nvml:power_instant", "module"),
+        ([Call.INSTANT_GPU, Call.INSTANT_MODULE], "nvml:power_average", "gpu"),
+        ([Call.INSTANT_GPU, Call.INSTANT_MODULE, Call.AVERAGE], "nvml:power_usage", "gpu"),
+    ],
+)
+def test_without_a_counter_the_best_power_is_named(
+    stub: NvmlStub, refused: list[Call], source: str, scope: str
+) -> None:
+    """Present power before means, the GPU before the module, and the domain says which it is."""
+    stub.mend(Call.INSTANT_MODULE)
+    for call in (Call.ENERGY, *refused):
+        stub.fail(call, NOT_SUPPORTED)
+    collector = opened(stub)
+    (domain,) = collector.domains
+    assert (domain.source, domain.scope, domain.measure) == (source, scope, Measure.GAUGE)
+    assert only(collector).energy_uj is None
+    assert only(collector).power_uw == 300_000_000
+
+
+def test_a_mean_is_told_from_the_power_now(stub: NvmlStub) -> None:
+    """After a step from 100 to 500 W the legacy reading lags by its window."""
+    stub.set_window_ns(1_000_000_000)
+    stub.script([(10, 100), (10.0001, 500)])
+    for call in (Call.ENERGY, Call.INSTANT_GPU, Call.AVERAGE):
+        stub.fail(call, NOT_SUPPORTED)
+    stub.set_time_ns(10_500_000_000)
+    power_uw = only(opened(stub)).power_uw
+    assert power_uw is not None
+    assert 250e6 < power_uw < 350e6
+
+
+def test_a_superchip_is_measured_as_a_module(stub: NvmlStub) -> None:
+    """Where the driver answers for the module, the counter covers it and the scope says so."""
+    stub.mend(Call.INSTANT_MODULE)
+    (domain,) = opened(stub).domains
+    assert (domain.source, domain.scope) == ("nvml:total_energy", "module")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "refresh_ns"),
+    [
+        (pynvml.NVML_DEVICE_ARCH_HOPPER, 100_000_000),
+        (pynvml.NVML_DEVICE_ARCH_VOLTA, 20_000_000),
+        (pynvml.NVML_DEVICE_ARCH_BLACKWELL, None),
+    ],
+)
+def test_the_refresh_is_given_only_where_it_was_published(
+    stub: NvmlStub, architecture: int, refresh_ns: int | None
+) -> None:
+    """An architecture that nobody measured has an unknown refresh."""
+    stub.set_architecture(architecture)
+    assert opened(stub).domains[0].refresh_ns == refresh_ns
+
+
+def test_a_driver_without_a_function_leaves_only_that_unknown(stub: NvmlStub) -> None:
+    """An old driver that lacks names, limits and clocks still measures."""
+    for call in (Call.ARCHITECTURE, Call.NAME, Call.LIMIT, Call.CLOCK, Call.UTILISATION):
+        stub.fail(call, pynvml.NVML_ERROR_FUNCTION_NOT_FOUND)
+    collector = opened(stub)
+    (domain,) = collector.domains
+    assert (domain.refresh_ns, domain.max_power_watts) == (None, None)
+    assert only(collector).energy_uj is not None
+    (conditions,) = collector.conditions()
+    assert conditions.sm_clock_mhz is None
+    assert conditions.power_limit_watts is None
+    assert conditions.utilisation_ratio is None
+    assert conditions.temperature_celsius == 41
+
+
+# ---- what makes a meter unusable -----------------------------------------------------------
+
+
+def test_a_host_without_the_library_is_unavailable_and_told_what_to_do() -> None:
+    """No driver is no failure; the message ends with what to do."""
+    with pytest.raises(Unavailable) as caught:
+        NvmlCollector(now_ns=lambda: 0)
+    assert "driver" in str(caught.value.remedy)
+
+
+def test_a_driver_that_starts_and_gives_no_power_is_unavailable(stub: NvmlStub) -> None:
+    """Init and count prove nothing: an integrated GPU passes both and measures nothing."""
+    for call in (Call.ENERGY, Call.INSTANT_GPU, Call.AVERAGE, Call.USAGE):
+        stub.fail(call, NOT_SUPPORTED)
+    with pytest.raises(Unavailable):
+        opened(stub)
+    assert stub.initialised == 0
+
+
+def test_a_host_without_gpus_is_unavailable(nvml_library: Path) -> None:
+    """A driver with nothing to drive is absent, not an empty success."""
+    with installed(nvml_library, devices=0) as stub, pytest.raises(Unavailable, match="no GPU"):
+        opened(stub)
+
+
+@pytest.mark.parametrize("call", [Call.INIT, Call.ENERGY])
+def test_a_refusal_is_told_from_absence(stub: NvmlStub, call: Call) -> None:
+    """Where access is denied the remedy is to grant it."""
+    for refused in {call, Call.INSTANT_GPU, Call.AVERAGE, Call.USAGE} - {Call.INIT}:
+        stub.fail(refused, pynvml.NVML_ERROR_NO_PERMISSION)
+    if call is Call.INIT:
+        stub.fail(call, pynvml.NVML_ERROR_NO_PERMISSION)
+    with pytest.raises(NotPermitted) as caught:
+        opened(stub)
+    assert "/dev/nvidia" in str(caught.value.remedy)
+
+
+def test_a_driver_updated_under_a_running_one_says_so(stub: NvmlStub) -> None:
+    """The version mismatch after an update has its own remedy."""
+    stub.fail(Call.INIT, pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH)
+    with pytest.raises(Unavailable) as caught:
+        opened(stub)
+    assert "reboot" in str(caught.value.remedy)
+
+
+def test_gpus_that_are_all_lost_at_the_start_may_be_tried_again(stub: NvmlStub) -> None:
+    """A lost GPU is there and fails, which is not the same as having none."""
+    for call in (Call.ENERGY, Call.INSTANT_GPU, Call.AVERAGE, Call.USAGE):
+        stub.fail(call, LOST)
+    with pytest.raises(ReadFailed):
+        opened(stub)
+
+
+def test_one_gpu_that_cannot_be_read_does_not_hide_the_others(eight: NvmlStub) -> None:
+    """Seven are measured, and the eighth is said to be missing."""
+    eight.fail(Call.HANDLE, LOST, device=3)
+    collector = opened(eight)
+    assert len(collector.domains) == 7
+    assert len(collector.unproven) == 1
+    assert "GPU 3" in collector.unproven[0].reason
+
+
+def test_opening_and_closing_leave_nothing_open(stub: NvmlStub) -> None:
+    """It is initialised once, held, and given back; closing twice does no harm."""
+    collector = opened(stub)
+    for _ in range(10):
+        collector.read()
+    assert (stub.initialised, stub.calls(Call.INIT)) == (1, 1)
+    collector.close()
+    assert stub.initialised == 0
+    collector.close()
+
+
+# ---- many GPUs -----------------------------------------------------------------------------
+
+
+def test_every_gpu_keeps_its_own_counter(eight: NvmlStub) -> None:
+    """Eight GPUs are eight series by UUID, never one interleaved, never averaged."""
+    collector = opened(eight)
+    start_ns = eight.now_ns()
+    before = {reading.domain: reading.energy_uj for reading in collector.read().values}
+    eight.set_time_ns(start_ns + 10_000_000_000)
+    after = {reading.domain: reading.energy_uj for reading in collector.read().values}
+    for device in range(8):
+        name = f"gpu:{eight.uuid(device)}"
+        gained = (after[name] or 0) - (before[name] or 0)
+        assert gained == pytest.approx(1e9 * (device + 1), rel=0.011)
+
+
+def test_mig_rows_count_once_by_their_parent(eight: NvmlStub) -> None:
+    """Instances repeat the energy of the whole GPU, so they are not domains of their own."""
+    for row in (2, 3, 4):
+        eight.make_mig_row(row, parent=1)
+    names = [domain.name for domain in opened(eight).domains]
+    assert names == [f"gpu:{eight.uuid(device)}" for device in (0, 1, 5, 6, 7)]
+
+
+# ---- what goes wrong while running ---------------------------------------------------------
+
+
+def test_a_transient_refusal_costs_one_reading(stub: NvmlStub) -> None:
+    """Four NotSupported in a row are a hiccup: no energy is given, and the next read works."""
+    collector = opened(stub)
+    stub.fail(Call.ENERGY, NOT_SUPPORTED, count=4)
+    for _ in range(4):
+        with pytest.raises(ReadFailed):
+            collector.read()
+    assert only(collector).energy_uj is not None
+    assert stub.calls(Call.UUID_LOOKUP) == 0
+
+
+def test_a_transient_refusal_at_the_start_does_not_cost_the_counter(stub: NvmlStub) -> None:
+    """Somebody else's fast polling must not turn a counter into a gauge."""
+    stub.fail(Call.ENERGY, NOT_SUPPORTED, count=4)
+    assert opened(stub).domains[0].measure is Measure.COUNTER
+
+
+def test_five_refusals_in_a_row_are_believed(stub: NvmlStub) -> None:
+    """A GPU that refuses on and on is left alone for a while."""
+    collector = opened(stub)
+    stub.fail(Call.ENERGY, NOT_SUPPORTED)
+    for _ in range(5):
+        with pytest.raises(ReadFailed):
+            collector.read()
+    asked = stub.calls(Call.ENERGY)
+    with pytest.raises(ReadFailed, match="lost"):
+        collector.read()
+    assert stub.calls(Call.ENERGY) == asked
+
+
+def test_power_that_is_refused_costs_no_energy_and_is_given_up_after_five(stub: NvmlStub) -> None:
+    """Each field answers for itself: energy goes on, power is None, and is asked for no more."""
+    collector = opened(stub)
+    stub.fail(Call.INSTANT_GPU, NOT_SUPPORTED)
+    for _ in range(8):
+        reading = only(collector)
+        assert reading.energy_uj is not None
+        assert reading.power_uw is None
+    asked = stub.calls(Call.INSTANT_GPU)
+    collector.read()
+    assert stub.calls(Call.INSTANT_GPU) == asked
+
+
+def test_a_lost_gpu_is_one_failure_among_the_others_readings(eight: NvmlStub) -> None:
+    """Seven readings and one failure that names its domain; nothing stale is served."""
+    collector = opened(eight)
+    eight.lose_handles(device=2)
+    eight.fail(Call.UUID_LOOKUP, LOST, device=2)
+    for _ in range(3):
+        readings = collector.read()
+        assert len(readings.values) == 7
+        assert [failure.domain for failure in readings.failures] == [f"gpu:{eight.uuid(2)}"]
+    assert len(collector.conditions()) == 7
+    assert eight.uuid(2) not in collector.running_processes()
+
+
+def test_a_lost_gpu_is_found_again_by_its_uuid(stub: NvmlStub) -> None:
+    """Its handle is dead; a second later the look-up by UUID brings it back."""
+    collector = opened(stub)
+    stub.lose_handles()
+    with pytest.raises(ReadFailed):
+        collector.read()
+    stub.advance(0.9)
+    with pytest.raises(ReadFailed, match="is lost"):
+        collector.read()
+    assert stub.calls(Call.UUID_LOOKUP) == 0
+    stub.advance(0.2)
+    assert only(collector).energy_uj is not None
+    assert stub.calls(Call.UUID_LOOKUP) == 1
+
+
+def test_looking_for_a_lost_gpu_backs_off_to_a_minute(eight: NvmlStub) -> None:
+    """In an hour of 20 Hz polling a GPU that is gone is looked up about once a minute."""
+    collector = opened(eight)
+    eight.lose_handles(device=0)
+    eight.fail(Call.UUID_LOOKUP, LOST, device=0)
+    for _ in range(3_600):
+        eight.advance(1)
+        collector.read()
+    assert 50 < eight.calls(Call.UUID_LOOKUP, device=0) < 80
+    assert eight.calls(Call.INIT) == 1
+
+
+def test_when_every_gpu_stays_lost_nvml_is_started_anew(stub: NvmlStub) -> None:
+    """A driver that was taken away comes back only through a new start, once in 30 seconds."""
+    collector = opened(stub)
+    stub.lose_handles()
+    stub.fail(Call.UUID_LOOKUP, LOST)
+    for _ in range(29):
+        with pytest.raises(ReadFailed):
+            collector.read()
+        stub.advance(1)
+    assert stub.calls(Call.INIT) == 1
+    for _ in range(3):
+        with pytest.raises(ReadFailed):
+            collector.read()
+        stub.advance(1)
+    assert (stub.calls(Call.INIT), stub.initialised) == (2, 1)
+    stub.mend(Call.UUID_LOOKUP)
+    stub.advance(60)
+    assert only(collector).energy_uj is not None
+
+
+def test_impossible_power_is_rejected(stub: NvmlStub) -> None:
+    """588 W from a 35 W part is no reading: beside a counter None, alone a failure."""
+    stub.set_limit_watts(35)
+    beside, stub_power = opened(stub), 588
+    stub.force_power_watts(stub_power)
+    assert only(beside).power_uw is None
+    stub.fail(Call.ENERGY, NOT_SUPPORTED)
+    alone = opened(stub)
+    with pytest.raises(ReadFailed, match="588 W"):
+        alone.read()
+    stub.force_power_watts(35)
+    assert only(alone).power_uw == 35_000_000
+
+
+def test_what_is_plausible_follows_a_limit_moved_at_run_time(stub: NvmlStub) -> None:
+    """An administrator who raises the limit does not make true power impossible."""
+    stub.set_limit_watts(100)
+    collector = opened(stub)
+    assert only(collector).power_uw is None
+    stub.set_limit_watts(400)
+    assert collector.conditions()[0].power_limit_watts == 400
+    assert only(collector).power_uw == 300_000_000
+    assert collector.domains[0].max_power_watts == pytest.approx(440)
+
+
+def test_zero_is_a_measurement(stub: NvmlStub) -> None:
+    """A GPU that says 0 W says 0, not nothing."""
+    stub.set_limit_watts(400)
+    stub.script([(1, 300), (2, 0)])
+    collector = opened(stub)
+    stub.set_time_ns(3_000_000_000)
+    assert only(collector).power_uw == 0
+
+
+# ---- conditions and processes --------------------------------------------------------------
+
+
+def test_conditions_explain_the_joules(stub: NvmlStub) -> None:
+    """Clocks, temperature, limit, utilisation and throttle reasons in their units."""
+    stub.set_utilisation_percent(87)
+    stub.set_throttle_reasons(0x001 | 0x004 | 0x040)
+    (conditions,) = opened(stub).conditions()
+    assert conditions.domain == f"gpu:{stub.uuid()}"
+    assert (conditions.sm_clock_mhz, conditions.memory_clock_mhz) == (1980, 2619)
+    assert conditions.power_limit_watts == 700
+    assert conditions.temperature_celsius == 41
+    assert conditions.utilisation_ratio == pytest.approx(0.87)
+    assert conditions.throttle_reasons == ("sw_power_cap", "hw_thermal_slowdown")
+
+
+def test_running_processes_are_given_by_uuid_and_pid(eight: NvmlStub) -> None:
+    """Instances of one process add up; a GPU without processes has none, which is known."""
+    eight.add_process(4711, 3_000, instance=1, device=1)
+    eight.add_process(4711, 4_000, instance=2, device=1)
+    eight.add_process(99, 2**64 - 1, device=1)
+    eight.fail(Call.PROCESSES, NOT_SUPPORTED, device=5)
+    found = opened(eight).running_processes()
+    assert found[eight.uuid(1)] == {4711: 7_000, 99: None}
+    assert found[eight.uuid(0)] == {}
+    assert eight.uuid(5) not in found

@@ -1,0 +1,369 @@
+"""The gateway changes nothing it passes on, and records what it watched."""
+
+import asyncio
+import gzip
+import io
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+from scripted_server import (
+    CUT,
+    MemoryRecorder,
+    ScriptedServer,
+    Step,
+    chunk,
+    response,
+    scripted,
+    served,
+    stream_head,
+)
+
+from melodi.clock import SystemClock
+from melodi.energy.record import Status
+from melodi.gateway.app import create_gateway
+from melodi.inference.request import Backend, BackendKind
+
+GENERATE = b'{"model":"tiny:latest","prompt":"hi","options":{"num_predict":3}}'
+FIRST = b'{"model":"tiny","response":"a b","done":false}\n'
+LAST = (
+    b'{"model":"tiny","response":"","done":true,"done_reason":"length","total_duration":8229873,'
+    b'"load_duration":1014130,"prompt_eval_count":6,"prompt_eval_duration":5371000,"eval_count":3,'
+    b'"eval_duration":537000}\n'
+)
+NDJSON = [stream_head("application/x-ndjson"), chunk(FIRST), chunk(LAST), chunk(b"")]
+
+
+class Setup:
+    """A scripted backend, the gateway before it, and what was recorded."""
+
+    def __init__(self, backend: ScriptedServer, url: str, recorder: MemoryRecorder) -> None:
+        self.backend, self.url, self.recorder = backend, url, recorder
+        self.port = int(url.rpartition(":")[2])
+
+    async def raw(self, request: bytes) -> bytes:
+        """What comes back for these bytes until the connection ends."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(request)
+        answer = await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        return answer
+
+
+@asynccontextmanager
+async def gateway(answer: object, kind: BackendKind = BackendKind.OLLAMA) -> AsyncIterator[Setup]:
+    recorder = MemoryRecorder()
+    async with scripted(answer) as backend:  # type: ignore[arg-type]
+        app = create_gateway(Backend(name="b", kind=kind, url=backend.url), recorder, SystemClock())
+        context = served(app)
+        url = await asyncio.to_thread(context.__enter__)
+        try:
+            yield Setup(backend, url, recorder)
+        finally:
+            await asyncio.to_thread(context.__exit__, None, None, None)
+
+
+def post(path: str, body: bytes, *, headers: str = "") -> bytes:
+    head = f"POST {path} HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n{headers}"
+    return head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/a/../b//c/./d",
+        "/x%2Fy%20z%zz/%C3%A9",
+        "/q?a=b&&c=+%20d;e|f",
+        "/api/tags?",
+        "//evil/x?u=http://evil/",
+        "/a:b@c;p=1,2!$'()*~",
+    ],
+)
+async def test_path_and_query_go_as_received(target: str) -> None:
+    """No normalising, no decoding: the request line is the client's."""
+    async with gateway([response(b"{}")]) as setup:
+        await setup.raw(f"GET {target} HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n".encode())
+        line = setup.backend.requests[0].line
+    assert line == f"GET {target.removesuffix('?')} HTTP/1.1".encode()
+
+
+async def test_the_backend_sees_the_clients_headers_and_no_others() -> None:
+    """Order, repeats and values stay; only hop-by-hop and MELODI's own fields go, Host is set."""
+    request = (
+        b"GET /api/tags HTTP/1.1\r\nHost: gateway\r\nX-B: 1\r\nAuthorization: Bearer s\r\nX-A: 2\r\n"
+        b'X-B:  3 \r\nCookie: a=b; c="d"\r\nX-Hop: gone\r\nConnection: close, X-Hop\r\nTE: trailers\r\n'
+        b"X-Melodi-Tags: k=v\r\nX-Melodi-Energy: wait\r\nX-Utf: caf\xc3\xa9\r\n\r\n"
+    )
+    async with gateway([response(b"{}")]) as setup:
+        await setup.raw(request)
+        seen = [(name.lower(), value) for name, value in setup.backend.requests[0].headers]
+        host = f"127.0.0.1:{setup.backend.port}".encode()
+    assert seen == [
+        (b"host", host),
+        (b"x-b", b"1"),
+        (b"authorization", b"Bearer s"),
+        (b"x-a", b"2"),
+        (b"x-b", b"3"),
+        (b"cookie", b'a=b; c="d"'),
+        (b"x-utf", b"caf\xc3\xa9"),
+    ]
+
+
+async def test_the_client_sees_the_backends_answer_and_one_more_header() -> None:
+    """Status, header order and values, and body bytes stay; the record's id is added."""
+    extra = b"Set-Cookie: a=1\r\nX-Z: \xe9\r\nSet-Cookie: b=2\r\nServer: s\r\nKeep-Alive: 1\r\n"
+    async with gateway([response(LAST, extra=extra)]) as setup:
+        answer = await setup.raw(post("/api/generate", GENERATE))
+        timeline = await setup.recorder.one()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert body == LAST
+    assert head.lower().split(b"\r\n") == [
+        b"http/1.1 200 ok",
+        b"content-type: application/json",
+        b"content-length: %d" % len(LAST),
+        b"set-cookie: a=1",
+        b"x-z: \xe9",
+        b"set-cookie: b=2",
+        b"server: s",
+        b"x-melodi-request-id: " + timeline.id.encode(),
+        b"connection: close",
+    ]
+    assert timeline.status is Status.OK
+    assert timeline.streamed is False
+    assert (timeline.input_tokens, timeline.output_tokens) == (6, 3)
+
+
+async def test_a_stream_leaves_a_whole_record() -> None:
+    """What was asked, what came back and when are in the timeline of a streamed request."""
+    headers = "X-Melodi-Tags: team=a, run=7,broken\r\nX-Melodi-Campaign: c1\r\n"
+    async with gateway(NDJSON) as setup:
+        answer = await setup.raw(post("/api/generate", GENERATE, headers=headers))
+        timeline = await setup.recorder.one()
+    assert FIRST in answer
+    assert setup.backend.requests[0].body == GENERATE
+    assert (timeline.model, timeline.prompt, timeline.response) == ("tiny", "hi", "a b")
+    assert timeline.tags == {"team": "a", "run": "7"}
+    assert timeline.campaign == "c1"
+    assert timeline.streamed is True
+    assert timeline.http_status == 200
+    assert timeline.finish_reason == "length"
+    assert timeline.generation == {"num_predict": 3}
+    assert timeline.end_ns is not None
+    assert timeline.first_token_ns == timeline.chunk_ns[0]
+    assert timeline.sent_ns < timeline.chunk_ns[0] < timeline.end_ns
+
+
+async def test_bytes_leave_before_the_backend_has_said_more() -> None:
+    """A piece of a stream reaches the client while the backend still holds back the next."""
+    go_on = asyncio.Event()
+    steps = [stream_head("application/x-ndjson"), chunk(FIRST), go_on, chunk(LAST), chunk(b"")]
+    async with gateway(steps) as setup, aiohttp.ClientSession() as client:
+        async with client.post(f"{setup.url}/api/generate", data=GENERATE) as answer:
+            assert await answer.content.readline() == FIRST
+            go_on.set()
+            assert await answer.content.readline() == LAST
+        assert (await setup.recorder.one()).status is Status.OK
+
+
+async def test_a_client_that_leaves_ends_the_backends_work() -> None:
+    """The backend's connection closes, and the record says cancelled."""
+    never = asyncio.Event()
+    steps = [stream_head("application/x-ndjson"), chunk(FIRST), never]
+    async with gateway(steps) as setup, aiohttp.ClientSession() as client:
+        async with client.post(f"{setup.url}/api/generate", data=GENERATE) as answer:
+            await answer.content.readline()
+            answer.close()
+        timeline = await setup.recorder.one()
+        await setup.backend.all_closed()
+    assert timeline.status is Status.CANCELLED
+    assert timeline.response == "a b"
+
+
+async def test_a_client_that_leaves_before_the_answer_begins_is_noticed() -> None:
+    """Waiting for a plain answer, the gateway still watches its client."""
+    async with gateway([asyncio.Event()]) as setup:
+        _, writer = await asyncio.open_connection("127.0.0.1", setup.port)
+        writer.write(post("/api/generate", GENERATE))
+        await setup.backend.arrived.wait()
+        writer.close()
+        await writer.wait_closed()
+        timeline = await setup.recorder.one()
+        await setup.backend.all_closed()
+    assert timeline.status is Status.CANCELLED
+    assert timeline.http_status is None
+
+
+@pytest.mark.parametrize("length", [b"", b"Content-Length: 999\r\n"], ids=["chunked", "length"])
+async def test_a_body_cut_short_ends_cut_short(length: bytes) -> None:
+    """The client can tell that the backend broke off; the record says incomplete."""
+    if length:
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\n" + length + b"\r\n"
+        steps: Sequence[Step] = [head + FIRST, CUT]
+    else:
+        steps = [stream_head("application/x-ndjson"), chunk(FIRST), CUT]
+    async with gateway(steps) as setup, aiohttp.ClientSession() as client:
+        async with client.post(f"{setup.url}/api/generate", data=GENERATE) as answer:
+            with pytest.raises(aiohttp.ClientPayloadError):
+                await answer.read()
+        timeline = await setup.recorder.one()
+    assert timeline.status is Status.INCOMPLETE
+    assert timeline.response == "a b"
+
+
+async def test_a_backend_that_is_away_is_named_and_recorded() -> None:
+    """502 says which backend and what to do, in the shape that the client's API has."""
+    async with gateway([CUT]) as setup:
+        pass
+    recorder = MemoryRecorder()
+    backend = Backend(name="b", kind=BackendKind.OLLAMA, url=setup.backend.url)
+    with served(create_gateway(backend, recorder, SystemClock())) as url:
+        async with aiohttp.ClientSession() as client:
+            async with client.post(f"{url}/api/generate", data=GENERATE) as answer:
+                assert answer.status == 502
+                native = await answer.json()
+                request_id = answer.headers["X-Melodi-Request-Id"]
+            async with client.get(f"{url}/v1/models") as answer:
+                shared = await answer.json()
+        timeline = await recorder.one()
+    message = f"backend b at {setup.backend.url} is not reachable: start it or mend its url"
+    assert native == {"error": message}
+    assert shared["error"]["message"] == message
+    assert (timeline.id, timeline.status, timeline.error) == (request_id, Status.ERROR, message)
+    assert timeline.http_status is None
+
+
+async def test_a_backend_that_drops_a_new_connection_is_not_asked_twice() -> None:
+    """Its work may have begun: no retry, 502, one record."""
+    async with gateway([CUT]) as setup, aiohttp.ClientSession() as client:
+        async with client.post(f"{setup.url}/api/generate", data=GENERATE) as answer:
+            assert answer.status == 502
+        timeline = await setup.recorder.one()
+        assert len(setup.backend.requests) == 1
+    assert timeline.status is Status.ERROR
+    assert "closed the connection before it answered" in (timeline.error or "")
+
+
+async def test_a_stale_connection_is_replaced_once() -> None:
+    """A pooled connection that dies with no byte back costs the client nothing."""
+
+    def answer(request: object) -> Sequence[Step]:
+        count = len(setup.backend.requests)
+        return [CUT] if count in (2, 4, 5) else [response(LAST)]
+
+    async with gateway(answer) as setup, aiohttp.ClientSession() as client:
+        statuses = []
+        for _ in range(3):
+            async with client.post(f"{setup.url}/api/generate", data=GENERATE) as reply:
+                statuses.append(reply.status)
+        connections = [seen.connection for seen in setup.backend.requests]
+    assert statuses == [200, 200, 502]
+    assert connections == [1, 1, 2, 2, 3]
+
+
+async def test_a_stale_connection_that_gave_one_byte_is_not_replaced() -> None:
+    """Half a status line means that the backend had begun."""
+
+    def answer(request: object) -> Sequence[Step]:
+        first = len(setup.backend.requests) == 1
+        return [response(LAST)] if first else [b"HTTP/1.1 200 OK\r\nX-Half", CUT]
+
+    async with gateway(answer) as setup, aiohttp.ClientSession() as client:
+        statuses = []
+        for _ in range(2):
+            async with client.post(f"{setup.url}/api/generate", data=GENERATE) as reply:
+                statuses.append(reply.status)
+        assert len(setup.backend.requests) == 2
+    assert statuses == [200, 502]
+
+
+async def test_compressed_answers_pass_compressed_and_are_read() -> None:
+    """The client gets the backend's bytes; a copy is unpacked for the record."""
+    packed = gzip.compress(LAST)
+    async with gateway([response(packed, extra=b"Content-Encoding: gzip\r\n")]) as setup:
+        answer = await setup.raw(post("/api/generate", GENERATE))
+        timeline = await setup.recorder.one()
+    assert answer.endswith(b"\r\n\r\n" + packed)
+    assert timeline.output_tokens == 3
+
+
+async def test_load_only_calls_are_counted_and_not_recorded() -> None:
+    """An empty prompt only loads a model: there is no prompt to charge."""
+    recorder = MemoryRecorder()
+    async with scripted([response(b'{"done":true,"done_reason":"load"}')]) as backend:
+        app = create_gateway(
+            Backend(name="b", kind=BackendKind.OLLAMA, url=backend.url), recorder, SystemClock()
+        )
+        with served(app) as url:
+            async with aiohttp.ClientSession() as client:
+                async with client.post(f"{url}/api/generate", data=b'{"model":"m"}') as answer:
+                    assert "X-Melodi-Request-Id" not in answer.headers
+    assert app.load_calls == 1
+    assert recorder.begun == []
+
+
+async def test_other_paths_stream_both_ways_and_leave_no_record() -> None:
+    """A large upload arrives whole, chunked as it came."""
+    body = bytes(range(256)) * 12_000
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for start in range(0, len(body), 100_000):
+            yield body[start : start + 100_000]
+
+    async with gateway([response(b"{}")]) as setup, aiohttp.ClientSession() as client:
+        async with client.post(f"{setup.url}/api/blobs/sha256:1", data=pieces()) as answer:
+            assert answer.status == 200
+        assert setup.backend.requests[0].body == body
+        assert b"transfer-encoding: chunked" in setup.backend.requests[0].head.lower()
+        assert setup.recorder.begun == []
+
+
+@pytest.mark.parametrize("size", [3_000_000, 70_000_000], ids=["read", "unread"])
+async def test_large_inference_bodies_pass_unchanged(size: int) -> None:
+    """Up to 64 MiB they are read for the record; beyond, they pass unread and model is unknown."""
+    body = b'{"model":"m","prompt":"' + b"x" * size + b'"}'
+    async with gateway([response(LAST)]) as setup, aiohttp.ClientSession() as client:
+        async with client.post(f"{setup.url}/api/generate", data=io.BytesIO(body)) as r:
+            assert r.status == 200
+        timeline = await setup.recorder.one()
+        assert setup.backend.requests[0].body == body
+    assert timeline.model == (None if size > 64 * 1024 * 1024 else "m")
+    assert timeline.output_tokens == 3
+
+
+async def test_redirects_are_the_clients_to_follow() -> None:
+    """A 307 comes back as it is, on any path."""
+    away = response(b"", status="307 Temporary Redirect", extra=b"Location: http://evil/\r\n")
+    async with gateway([away]) as setup:
+        answer = await setup.raw(post("/api/pull", b"{}"))
+        assert len(setup.backend.requests) == 1
+    assert answer.startswith(b"HTTP/1.1 307")
+    assert b"location: http://evil/" in answer
+
+
+async def test_header_fields_of_60_kib_pass() -> None:
+    """Long fields pass both ways."""
+    long = b"v" * 60_000
+    async with gateway([response(b"{}", extra=b"X-Long: " + long + b"\r\n")]) as setup:
+        answer = await setup.raw(
+            b"GET / HTTP/1.1\r\nHost: g\r\nConnection: close\r\nX-L: " + long + b"\r\n\r\n"
+        )
+        assert (b"X-L", long) in [(n.title(), v) for n, v in setup.backend.requests[0].headers]
+    assert long in answer
+
+
+async def test_a_websocket_upgrade_gets_501() -> None:
+    """The gateway passes none, and says so."""
+    request = (
+        b"GET /v1/realtime HTTP/1.1\r\nHost: g\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    )
+    async with gateway([CUT]) as setup:
+        reader, writer = await asyncio.open_connection("127.0.0.1", setup.port)
+        writer.write(request)
+        line = await reader.readline()
+        writer.close()
+        await writer.wait_closed()
+        assert setup.backend.requests == []
+    assert line.startswith(b"HTTP/1.1 501")

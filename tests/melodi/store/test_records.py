@@ -1,0 +1,285 @@
+"""The contract of a store of records."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+import sqlalchemy as sa
+from energy_records import any_records, make_record
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from collectors.base import Domain, Kind, Measure
+from melodi.energy.accounts import MinuteAccounts
+from melodi.energy.record import DomainEnergy, EnergyRecord, Quality, Status
+from melodi.errors import StoreError
+from melodi.store.database import open_engine
+from melodi.store.queries import RequestFilter
+from melodi.store.records import Batch, RecordStore
+
+on_one_store = settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    deadline=None,
+    max_examples=40,
+)
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def add(store: RecordStore, *records: EnergyRecord) -> dict[str, int]:
+    """Apply each host's records as one batch."""
+    hosts = dict.fromkeys(record.host for record in records)
+    return store.apply(
+        [Batch(host=h, records=tuple(r for r in records if r.host == h)) for h in hosts]
+    )
+
+
+def all_of(store: RecordStore) -> Sequence[EnergyRecord]:
+    """What is stored, newest first."""
+    return store.page(RequestFilter(), limit=1000).items
+
+
+@on_one_store
+@given(record=any_records())
+def test_a_record_comes_back_as_it_was(store: RecordStore, record: EnergyRecord) -> None:
+    """Every field of any record survives the store; only its seq is the store's to give."""
+    seqs = add(store, record)
+    assert store.get(record.id) == replace(record, seq=seqs.get(record.id))
+    assert (record.id in seqs) is not record.provisional
+
+
+def test_a_record_that_was_never_stored_is_none(store: RecordStore) -> None:
+    """An unknown id gives None."""
+    assert store.get("nobody") is None
+
+
+def test_unknown_is_null_and_zero_is_zero(store: RecordStore, engine: sa.Engine) -> None:
+    """What nobody measured is NULL in the table; what was measured as nothing is 0."""
+    add(store, make_record(energy_joules=None, gpu_joules=0.0, scheduled_at=None))
+    with engine.connect() as connection:
+        row = connection.exec_driver_sql(
+            "SELECT energy_joules, gpu_joules, scheduled_at FROM requests"
+        ).one()
+    assert tuple(row) == (None, 0.0, None)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_final_record_replaces_a_provisional_one(store: RecordStore, together: bool) -> None:
+    """The final record stands, whether it comes in the same transaction or later."""
+    final = make_record(energy_joules=7.0)
+    provisional = replace(final, provisional=True, energy_joules=3.0)
+    groups = [[provisional, final]] if together else [[provisional], [final]]
+    for group in groups:
+        store.apply([Batch(host="here", records=(record,)) for record in group])
+    assert all_of(store) == (replace(final, seq=1),)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_provisional_record_never_replaces_a_final_one(
+    store: RecordStore, together: bool
+) -> None:
+    """A late provisional record changes nothing and costs no number."""
+    final = make_record(energy_joules=7.0)
+    late = replace(final, provisional=True, energy_joules=3.0)
+    groups = [[final, late]] if together else [[final], [late]]
+    for group in groups:
+        seqs = store.apply([Batch(host="here", records=(record,)) for record in group])
+        assert seqs == {final.id: 1}
+    assert all_of(store) == (replace(final, seq=1),)
+
+
+def test_a_new_revision_keeps_the_number_and_an_old_one_is_refused(store: RecordStore) -> None:
+    """Recomputing replaces the record under its seq; the older revision cannot come back."""
+    first = make_record(energy_joules=1.0)
+    second = replace(first, revision=2, energy_joules=2.0)
+    for record in (first, second, first):
+        assert add(store, record) == {first.id: 1}
+    assert all_of(store) == (replace(second, seq=1),)
+
+
+@on_one_store
+@given(
+    steps=st.lists(
+        st.lists(st.tuples(st.integers(0, 9), st.booleans()), max_size=6), min_size=1, max_size=6
+    ),
+)
+def test_numbers_have_no_gaps_on_each_host(
+    store: RecordStore, steps: list[list[tuple[int, bool]]]
+) -> None:
+    """However records come and come again, each host counts 1, 2, 3 in commit order."""
+    marker = make_record().id
+    people = [make_record(n, host=f"{marker}-{n % 2}", provisional=True) for n in range(10)]
+    order: dict[str, list[str]] = {people[0].host: [], people[1].host: []}
+    for step in steps:
+        finished = {people[n].id for n, final in step if final}
+        seqs = add(store, *(replace(people[n], provisional=not final) for n, final in step))
+        for host, done in order.items():
+            ours = {p.id for p in people if p.host == host}
+            done.extend(
+                id_ for id_ in sorted(finished & ours, key=seqs.__getitem__) if id_ not in done
+            )
+    for host, done in order.items():
+        kept = [r for r in all_of_host(store, host) if r.seq is not None]
+        assert {r.seq: r.id for r in kept} == dict(enumerate(done, start=1))
+
+
+def all_of_host(store: RecordStore, host: str) -> Sequence[EnergyRecord]:
+    """What is stored of one host."""
+    return store.page(RequestFilter(host=host), limit=1000).items
+
+
+def test_two_writers_at_once_leave_no_gap(url: str) -> None:
+    """Stores with engines of their own wait for each other and number one after the other."""
+    engines = [open_engine(url) for _ in range(3)]
+
+    def write(engine: sa.Engine) -> None:
+        store = RecordStore(engine)
+        for number in range(30):
+            add(store, make_record(number))
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(write, engines))
+    seqs = sorted(record.seq or 0 for record in all_of(RecordStore(engines[0])))
+    for engine in engines:
+        engine.dispose()
+    assert seqs == list(range(1, 91))
+
+
+def test_batches_are_written_together_or_not_at_all(store: RecordStore) -> None:
+    """One record that cannot be stored takes everything of its transaction with it."""
+    good = make_record(1)
+    naive = make_record(2, started_at=datetime(2026, 1, 1))  # noqa: DTZ001
+    minute = MinuteAccounts(domain="package:0", minute=1, measured_joules=5.0)
+    with pytest.raises(sa.exc.StatementError, match="no time zone"):
+        store.apply(
+            [
+                Batch(host="here", records=(good,), minutes=(minute,)),
+                Batch(host="here", records=(naive,)),
+            ]
+        )
+    assert (all_of(store), store.ledger()) == ((), ())
+    assert add(store, good) == {good.id: 1}
+
+
+def test_a_batch_holds_one_host_only() -> None:
+    """Records of another host are refused before anything is written."""
+    with pytest.raises(ValueError, match="split it"):
+        Batch(host="here", records=(make_record(host="there"),))
+
+
+@pytest.mark.parametrize("count", [2500])
+def test_a_batch_may_be_larger_than_a_query(store: RecordStore, count: int) -> None:
+    """Many records at once are stored and numbered like few."""
+    records = [make_record(number) for number in range(count)]
+    assert list(add(store, *records).values()) == list(range(1, count + 1))
+    assert add(store, *records) == {r.id: n for n, r in enumerate(records, start=1)}
+
+
+def test_orphans_become_final_and_say_why(store: RecordStore) -> None:
+    """What a dead daemon left provisional ends as a gap, numbered; other hosts are left alone."""
+    done = make_record(1)
+    left = make_record(2, provisional=True, status=Status.INTERRUPTED, quality_reasons=("late",))
+    other = make_record(3, provisional=True, host="there")
+    add(store, done, left, other)
+    assert (store.orphans("here"), store.orphans("here")) == (1, 0)
+    assert store.get(left.id) == replace(
+        left,
+        provisional=False,
+        seq=2,
+        quality=Quality.GAP,
+        quality_reasons=("late", "daemon_stopped"),
+    )
+    assert store.get(done.id) == replace(done, seq=1)
+    assert store.get(other.id) == other
+
+
+def package(**changes: object) -> Domain:
+    """A power domain."""
+    plain: dict[str, object] = {
+        "name": "package:0",
+        "kind": Kind.CPU,
+        "scope": "package",
+        "source": "rapl:powercap",
+        "measure": Measure.COUNTER,
+    }
+    return Domain(**(plain | changes))  # type: ignore[arg-type]
+
+
+def test_idle_watts_are_remembered_by_host_and_domain(store: RecordStore) -> None:
+    """What was learned of idle power outlives the domain's next description."""
+    dram = package(name="dram:0", kind=Kind.DRAM)
+    for host in ("here", "there"):
+        store.keep_domains(host, [package(), dram], seen_at=NOW)
+    assert store.idle_watts("here") == {}
+    store.keep_idle_watts("here", {"package:0": 41.5, "dram:0": 0.0})
+    store.keep_domains("here", [package(scope="die")], seen_at=NOW)
+    assert store.idle_watts("here") == {"package:0": 41.5, "dram:0": 0.0}
+    assert store.idle_watts("there") == {}
+
+
+def test_idle_watts_of_an_unknown_domain_are_refused(store: RecordStore) -> None:
+    """A domain that was never described is named in the error, and nothing is kept."""
+    store.keep_domains("here", [package()], seen_at=NOW)
+    with pytest.raises(StoreError, match=r"'gpu:x'; call keep_domains first"):
+        store.keep_idle_watts("here", {"package:0": 1.0, "gpu:x": 2.0})
+    assert store.idle_watts("here") == {}
+
+
+def test_a_host_keeps_its_first_day_and_its_count(store: RecordStore, engine: sa.Engine) -> None:
+    """Describing a host again renews the rest, and its records go on being numbered."""
+    later = datetime(2026, 2, 1, tzinfo=UTC)
+    add(store, make_record(1))
+    for moment in (NOW, later):
+        store.keep_host("here", seen_at=moment, machine_id="m", cpu="c", inventory={"gpus": [1]})
+    second = make_record(2)
+    assert add(store, second) == {second.id: 2}
+    with engine.connect() as connection:
+        row = connection.exec_driver_sql(
+            "SELECT inventory, first_seen_at, last_seen_at, last_seq FROM hosts"
+        ).one()
+    micros = [int(moment.timestamp()) * 1_000_000 for moment in (NOW, later)]
+    assert tuple(row) == ('{"gpus":[1]}', *micros, 2)
+
+
+def test_pruned_records_do_not_start_the_count_again(store: RecordStore, engine: sa.Engine) -> None:
+    """A number once given is never given again, even when its record is gone."""
+    add(store, make_record(1), make_record(2))
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DELETE FROM requests")
+    third = make_record(3)
+    assert add(store, third) == {third.id: 3}
+
+
+def with_domain(record: EnergyRecord, **amounts: float) -> EnergyRecord:
+    """The record with joules in package:0."""
+    return replace(
+        record, domains={"package:0": DomainEnergy(scope="package", source="rapl", **amounts)}
+    )
+
+
+def test_the_audit_agrees_until_a_joule_is_booked_twice(store: RecordStore) -> None:
+    """Records and ledger of one domain agree, and the audit tells when they stop to."""
+    split = with_domain(
+        make_record(1), joules=5.0, active_joules=3.0, idle_share_joules=2.0, load_joules=1.0
+    )
+    undivided = with_domain(make_record(2), joules=4.0)
+    elsewhere = with_domain(make_record(3, host="there"), joules=99.0)
+    minute = MinuteAccounts(
+        domain="package:0", minute=9, active_joules=7.0, idle_share_joules=2.0, load_joules=1.0
+    )
+    store.apply([Batch(host="here", records=(split, undivided), minutes=(minute,))])
+    store.apply([Batch(host="there", records=(elsewhere,))])
+    audit = store.audit("package:0", host="here")
+    assert (audit.served_records_joules, audit.served_ledger_joules) == (9.0, 9.0)
+    assert (audit.load_records_joules, audit.load_ledger_joules) == (1.0, 1.0)
+    assert audit.difference_joules == 0.0
+    again = MinuteAccounts(domain="package:0", minute=10, active_joules=1.0, load_joules=-1.0)
+    store.apply([Batch(host="here", minutes=(again,))])
+    assert store.audit("package:0", host="here").difference_joules == 2.0
+
+
+def test_an_audit_leaves_provisional_records_out(store: RecordStore) -> None:
+    """The ledger holds closed bins only, so records still being reckoned do not count."""
+    add(store, with_domain(make_record(provisional=True), joules=5.0))
+    assert store.audit("package:0", host="here").served_records_joules == 0.0

@@ -1,0 +1,290 @@
+/* A driver without a GPU: the NVML entry points that MELODI uses, over scripted power.
+ *
+ * Time is what stub_set_time_ns says. Each device's power is piecewise linear in time; its
+ * energy is the exact integral; what NVML shows of both is held between refreshes. */
+
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#define EXPORT __attribute__((visibility("default")))
+#define MAX_DEVICES 8
+#define MAX_POINTS 256
+#define MAX_PROCESSES 16
+#define MAX_GENERATIONS 1000
+
+enum { SUCCESS = 0, UNINITIALIZED = 1, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6,
+       INSUFFICIENT_SIZE = 7, GPU_IS_LOST = 15 };
+enum { FIELD_AVERAGE = 185, FIELD_INSTANT = 186 };
+
+/* What an error can be injected into; the order is that of nvml_stub.Call. */
+enum { INIT, COUNT, HANDLE, UUID_LOOKUP, ENERGY, INSTANT_GPU, INSTANT_MODULE, AVERAGE, USAGE, LIMIT,
+       CLOCK, TEMPERATURE, UTILISATION, THROTTLE, PROCESSES, ARCHITECTURE, NAME, CALLS };
+
+typedef struct { unsigned pid; unsigned long long used; unsigned gpu_instance, compute_instance; }
+    Process;
+typedef struct { unsigned field, scope; int64_t timestamp, latency; unsigned type, result;
+                 union { double d; unsigned u; unsigned long long ull; } value; } FieldValue;
+
+typedef struct {
+    int points, processes, mig_parent, generation;
+    int64_t at_ns[MAX_POINTS], epoch_ns, refresh_ns, window_ns;
+    double power_mw[MAX_POINTS];
+    int error[CALLS], error_count[CALLS];
+    long calls[CALLS];
+    unsigned limit_mw, sm_mhz, memory_mhz, celsius, utilisation, architecture, forced_mw;
+    unsigned long long throttle;
+    Process process[MAX_PROCESSES];
+} Device;
+
+static Device devices[MAX_DEVICES];
+static int device_count, initialised;
+static int64_t now_ns;
+
+/* ---- the script ------------------------------------------------------------------------- */
+
+static double power_mw(const Device *d, int64_t t) {
+    if (d->points == 0) return 0;
+    if (t <= d->at_ns[0]) return d->power_mw[0];
+    for (int i = 1; i < d->points; i++)
+        if (t <= d->at_ns[i]) {
+            double share = (double)(t - d->at_ns[i - 1]) / (double)(d->at_ns[i] - d->at_ns[i - 1]);
+            return d->power_mw[i - 1] + share * (d->power_mw[i] - d->power_mw[i - 1]);
+        }
+    return d->power_mw[d->points - 1];
+}
+
+/* Picojoules are milliwatts times nanoseconds; the integral of a line is its middle times dt. */
+static double energy_pj(const Device *d, int64_t from, int64_t to) {
+    double sum = 0;
+    int64_t start = from;
+    for (int i = 0; i < d->points && start < to; i++) {
+        int64_t end = d->at_ns[i] < to ? d->at_ns[i] : to;
+        if (end <= start) continue;
+        sum += (power_mw(d, start) + power_mw(d, end)) / 2 * (double)(end - start);
+        start = end;
+    }
+    if (start < to) sum += power_mw(d, to) * (double)(to - start);
+    return sum;
+}
+
+static int64_t shown_ns(const Device *d) {
+    return d->refresh_ns > 0 ? now_ns - now_ns % d->refresh_ns : now_ns;
+}
+
+/* ---- what the test sets ----------------------------------------------------------------- */
+
+EXPORT void stub_reset(int count) {
+    memset(devices, 0, sizeof devices);
+    device_count = count;
+    initialised = 0;
+    now_ns = 0;
+    for (int i = 0; i < MAX_DEVICES; i++) {
+        Device *d = &devices[i];
+        d->mig_parent = -1;
+        d->limit_mw = 700000;
+        d->sm_mhz = 1980;
+        d->memory_mhz = 2619;
+        d->celsius = 41;
+        d->architecture = 9;
+        d->refresh_ns = d->window_ns = 100000000;
+        d->error[INSTANT_MODULE] = NOT_SUPPORTED;
+        d->error_count[INSTANT_MODULE] = -1;
+    }
+}
+
+EXPORT void stub_set_time_ns(int64_t t) { now_ns = t; }
+EXPORT void stub_add_point(int i, int64_t t, double mw) {
+    Device *d = &devices[i];
+    d->at_ns[d->points] = t;
+    d->power_mw[d->points++] = mw;
+}
+EXPORT void stub_set_refresh_ns(int i, int64_t refresh) { devices[i].refresh_ns = refresh; }
+EXPORT void stub_set_window_ns(int i, int64_t window) { devices[i].window_ns = window; }
+EXPORT void stub_set_limit_mw(int i, unsigned limit) { devices[i].limit_mw = limit; }
+EXPORT void stub_set_architecture(int i, unsigned a) { devices[i].architecture = a; }
+EXPORT void stub_set_throttle(int i, unsigned long long bits) { devices[i].throttle = bits; }
+EXPORT void stub_set_utilisation(int i, unsigned percent) { devices[i].utilisation = percent; }
+EXPORT void stub_force_power_mw(int i, unsigned mw) { devices[i].forced_mw = mw; }
+EXPORT void stub_set_mig_parent(int i, int parent) { devices[i].mig_parent = parent; }
+EXPORT void stub_add_process(int i, unsigned pid, unsigned long long used, unsigned instance) {
+    Device *d = &devices[i];
+    d->process[d->processes++] = (Process){pid, used, instance, instance};
+}
+/* count -1: from now on; 0: no longer; n: the next n calls. */
+EXPORT void stub_set_error(int i, int call, int code, int count) {
+    devices[i].error[call] = code;
+    devices[i].error_count[call] = count;
+}
+/* The counter starts again from 0, as after a reset of the GPU. */
+EXPORT void stub_restart_counter(int i) { devices[i].epoch_ns = now_ns; }
+/* Every handle given out so far is lost for good; a look-up gives one that works. */
+EXPORT void stub_lose_handles(int i) { devices[i].generation++; }
+EXPORT long stub_calls(int i, int call) { return devices[i].calls[call]; }
+EXPORT int stub_initialised(void) { return initialised; }
+EXPORT double stub_true_energy_uj(int i, int64_t from, int64_t to) {
+    return energy_pj(&devices[i], from, to) / 1e6;
+}
+
+/* ---- NVML ------------------------------------------------------------------------------- */
+
+static int injected(Device *d, int call) {
+    d->calls[call]++;
+    if (d->error_count[call] == 0) return SUCCESS;
+    if (d->error_count[call] > 0) d->error_count[call]--;
+    return d->error[call];
+}
+
+/* A handle is a number: one more than generation times MAX_DEVICES plus index. */
+static void *handle_of(int i) {
+    return (void *)(intptr_t)(1 + devices[i].generation * MAX_DEVICES + i);
+}
+
+static int enter(void *handle, int call, Device **found) {
+    if (!initialised) return UNINITIALIZED;
+    intptr_t number = (intptr_t)handle - 1;
+    if (number < 0 || number >= MAX_GENERATIONS * MAX_DEVICES) return INVALID_ARGUMENT;
+    Device *d = &devices[number % MAX_DEVICES];
+    int error = injected(d, call);
+    if (number / MAX_DEVICES != d->generation) return GPU_IS_LOST;
+    *found = d->mig_parent < 0 ? d : &devices[d->mig_parent];
+    return error;
+}
+
+#define ENTER(call) \
+    Device *d; \
+    int error = enter(handle, call, &d); \
+    if (error) return error;
+
+EXPORT int nvmlInitWithFlags(unsigned flags) {
+    (void)flags;
+    int error = injected(&devices[0], INIT);
+    if (!error) initialised++;
+    return error;
+}
+EXPORT int nvmlShutdown(void) {
+    if (!initialised) return UNINITIALIZED;
+    initialised--;
+    return SUCCESS;
+}
+EXPORT const char *nvmlErrorString(int code) { (void)code; return "stub error"; }
+EXPORT int nvmlDeviceGetCount_v2(unsigned *count) {
+    if (!initialised) return UNINITIALIZED;
+    *count = (unsigned)device_count;
+    return injected(&devices[0], COUNT);
+}
+EXPORT int nvmlDeviceGetHandleByIndex_v2(unsigned i, void **handle) {
+    if (!initialised) return UNINITIALIZED;
+    if ((int)i >= device_count) return INVALID_ARGUMENT;
+    *handle = handle_of((int)i);
+    return injected(&devices[i], HANDLE);
+}
+static void uuid_of(int i, char *text, unsigned length) {
+    const char *prefix = devices[i].mig_parent < 0 ? "GPU" : "MIG";
+    snprintf(text, length, "%s-%08x-0000-4000-8000-000000000000", prefix, i);
+}
+EXPORT int nvmlDeviceGetUUID(void *handle, char *text, unsigned length) {
+    if (!initialised) return UNINITIALIZED;
+    uuid_of((int)(((intptr_t)handle - 1) % MAX_DEVICES), text, length);
+    return SUCCESS;
+}
+EXPORT int nvmlDeviceGetHandleByUUID(const char *uuid, void **handle) {
+    if (!initialised) return UNINITIALIZED;
+    for (int i = 0; i < device_count; i++) {
+        char text[64];
+        uuid_of(i, text, sizeof text);
+        if (strcmp(text, uuid) == 0) {
+            *handle = handle_of(i);
+            return injected(&devices[i], UUID_LOOKUP);
+        }
+    }
+    return NOT_FOUND;
+}
+EXPORT int nvmlDeviceIsMigDeviceHandle(void *handle, unsigned *is_mig) {
+    *is_mig = devices[((intptr_t)handle - 1) % MAX_DEVICES].mig_parent >= 0;
+    return SUCCESS;
+}
+EXPORT int nvmlDeviceGetDeviceHandleFromMigDeviceHandle(void *handle, void **parent) {
+    *parent = handle_of(devices[((intptr_t)handle - 1) % MAX_DEVICES].mig_parent);
+    return SUCCESS;
+}
+EXPORT int nvmlDeviceGetName(void *handle, char *text, unsigned length) {
+    ENTER(NAME)
+    snprintf(text, length, "Stub GPU");
+    return SUCCESS;
+}
+EXPORT int nvmlDeviceGetArchitecture(void *handle, unsigned *architecture) {
+    ENTER(ARCHITECTURE)
+    *architecture = d->architecture;
+    return SUCCESS;
+}
+
+EXPORT int nvmlDeviceGetTotalEnergyConsumption(void *handle, unsigned long long *mj) {
+    ENTER(ENERGY)
+    *mj = (unsigned long long)(energy_pj(d, d->epoch_ns, shown_ns(d)) / 1e9);
+    return SUCCESS;
+}
+static unsigned instant_mw(const Device *d) {
+    return d->forced_mw ? d->forced_mw : (unsigned)power_mw(d, shown_ns(d));
+}
+static unsigned average_mw(const Device *d) {
+    if (d->forced_mw) return d->forced_mw;
+    int64_t end = shown_ns(d), start = end - d->window_ns;
+    return (unsigned)(energy_pj(d, start, end) / (double)d->window_ns);
+}
+EXPORT int nvmlDeviceGetPowerUsage(void *handle, unsigned *mw) {
+    ENTER(USAGE)
+    *mw = average_mw(d);
+    return SUCCESS;
+}
+EXPORT int nvmlDeviceGetFieldValues(void *handle, int count, FieldValue *values) {
+    for (int i = 0; i < count; i++) {
+        FieldValue *v = &values[i];
+        int average = v->field == FIELD_AVERAGE;
+        if (!average && v->field != FIELD_INSTANT) return INVALID_ARGUMENT;
+        Device *d;
+        v->result = enter(handle, average ? AVERAGE : v->scope ? INSTANT_MODULE : INSTANT_GPU, &d);
+        if (v->result == UNINITIALIZED || v->result == INVALID_ARGUMENT) return v->result;
+        v->type = 1;
+        v->value.ull = 0;
+        if (v->result == SUCCESS) v->value.u = average ? average_mw(d) : instant_mw(d);
+    }
+    return SUCCESS;
+}
+
+EXPORT int nvmlDeviceGetEnforcedPowerLimit(void *handle, unsigned *mw) {
+    ENTER(LIMIT)
+    *mw = d->limit_mw;
+    return SUCCESS;
+}
+EXPORT int nvmlDeviceGetClockInfo(void *handle, unsigned which, unsigned *mhz) {
+    ENTER(CLOCK)
+    *mhz = which == 2 ? d->memory_mhz : d->sm_mhz;
+    return SUCCESS;
+}
+EXPORT int nvmlDeviceGetTemperature(void *handle, unsigned sensor, unsigned *celsius) {
+    (void)sensor;
+    ENTER(TEMPERATURE)
+    *celsius = d->celsius;
+    return SUCCESS;
+}
+EXPORT int nvmlDeviceGetUtilizationRates(void *handle, unsigned rates[2]) {
+    ENTER(UTILISATION)
+    rates[0] = d->utilisation;
+    rates[1] = 0;
+    return SUCCESS;
+}
+EXPORT int nvmlDeviceGetCurrentClocksThrottleReasons(void *handle, unsigned long long *bits) {
+    ENTER(THROTTLE)
+    *bits = d->throttle;
+    return SUCCESS;
+}
+EXPORT int nvmlDeviceGetComputeRunningProcesses_v3(void *handle, unsigned *count, Process *list) {
+    ENTER(PROCESSES)
+    unsigned room = *count;
+    *count = (unsigned)d->processes;
+    if (d->processes == 0) return SUCCESS;
+    if (room < (unsigned)d->processes) return INSUFFICIENT_SIZE;
+    memcpy(list, d->process, (unsigned)d->processes * sizeof(Process));
+    return SUCCESS;
+}

@@ -1,0 +1,80 @@
+"""Builds powercap trees as the kernel lays them out, and breaks them as the world does."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+INTEL_RANGE_UJ = 262_143_328_850
+EPYC_RANGE_UJ = 65_532_610_987
+
+
+class PowercapTree:
+    """A sysfs root with `class/powercap` links into `devices/virtual/powercap`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._links = root / "class/powercap"
+        self._devices = root / "devices/virtual/powercap"
+        self._links.mkdir(parents=True)
+
+    def add(
+        self, zone: str, name: str, *, energy_uj: int = 0, range_uj: int = INTEL_RANGE_UJ
+    ) -> None:
+        """Add a zone such as `intel-rapl:0` or, inside it, `intel-rapl:0:1`."""
+        path = self._device(zone)
+        path.mkdir(parents=True)
+        control = path.relative_to(self._devices).parts[0]
+        for link, target in ((control, self._devices / control), (zone, path)):
+            if not (self._links / link).is_symlink():
+                (self._links / link).symlink_to(os.path.relpath(target, self._links))
+        (path / "name").write_text(f"{name}\n")
+        (path / "max_energy_range_uj").write_text(f"{range_uj}\n")
+        (path / "subsystem").symlink_to(os.path.relpath(self._links, path))
+        self.set(zone, energy_uj)
+        self.energy_file(zone).chmod(0o400)
+
+    def set(self, zone: str, energy_uj: int) -> None:
+        """Let the counter show this, in the same file as before, as the kernel does."""
+        self.energy_file(zone).write_text(f"{energy_uj}\n")
+
+    def remove(self, zone: str) -> None:
+        """Take the zone away from whoever holds it open, too."""
+        self.break_open_files(zone)
+        (self._links / zone).unlink()
+        shutil.rmtree(self._device(zone))
+
+    def break_open_files(self, zone: str) -> None:
+        """Let every descriptor of this process on the zone's counter answer EIO."""
+        target = str(self.energy_file(zone).resolve())
+        broken = os.open("/proc/self/mem", os.O_RDONLY)  # reading its address 0 gives EIO
+        for entry in list(Path("/proc/self/fd").iterdir()):
+            if entry.is_symlink() and str(entry.readlink()) == target:
+                os.dup2(broken, int(entry.name))
+        os.close(broken)
+
+    def forbid(self, zone: str) -> None:
+        """Take reading away, even from its owner."""
+        self.energy_file(zone).chmod(0)
+
+    def energy_file(self, zone: str) -> Path:
+        return self._device(zone) / "energy_uj"
+
+    def _device(self, zone: str) -> Path:
+        control, *indices = zone.split(":")
+        parts = [":".join([control, *indices[: n + 1]]) for n in range(len(indices))]
+        return self._devices.joinpath(control, *parts)
+
+
+@contextmanager
+def without_privilege() -> Iterator[None]:
+    """Run as nobody where the tests run as root, whom no file mode stops."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65_534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
