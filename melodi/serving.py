@@ -3,13 +3,10 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
 
 from melodi.errors import ConfigError
-
-if TYPE_CHECKING:
-    from uvicorn._types import ASGIApplication
 
 GRACE_SECONDS = 10
 KEEPALIVE_SECONDS = 5
@@ -42,7 +39,10 @@ def url_of(listener: socket.socket) -> str:
 
 @contextlib.asynccontextmanager
 async def serving(
-    app: "ASGIApplication", listener: socket.socket, *, grace_seconds: int = GRACE_SECONDS
+    app: Callable[..., Awaitable[None]],
+    listener: socket.socket,
+    *,
+    grace_seconds: int = GRACE_SECONDS,
 ) -> AsyncIterator[None]:
     """Serve `app` on `listener` while the context lasts; at its end streams get the grace time."""
     import uvicorn

@@ -39,7 +39,7 @@ app.add_typer(db.app, name="db")
 app.add_typer(config.app, name="config")
 
 
-def _version(wanted: bool) -> None:  # noqa: FBT001
+def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"melodi {melodi.__version__}")
         raise typer.Exit
@@ -47,7 +47,7 @@ def _version(wanted: bool) -> None:  # noqa: FBT001
 
 @app.callback()
 def _root(
-    version: Annotated[  # noqa: ARG001
+    version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it and exit.")
     ] = False,
 ) -> None:

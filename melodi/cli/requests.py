@@ -6,6 +6,7 @@ import typer
 
 from melodi.cli.options import Config, Json
 from melodi.cli.output import print_json, print_records, record_json, say
+from melodi.energy.record import Quality, Status
 
 
 def requests(
@@ -14,8 +15,8 @@ def requests(
     model: Annotated[str | None, typer.Option(help="Only of this model.")] = None,
     campaign: Annotated[str | None, typer.Option(help="Only of this campaign.")] = None,
     task: Annotated[str | None, typer.Option(help="Only of this task.")] = None,
-    status: Annotated[str | None, typer.Option(help="ok, error, cancelled, ...")] = None,
-    quality: Annotated[str | None, typer.Option(help="measured, interpolated, ...")] = None,
+    status: Annotated[Status | None, typer.Option(help="Only those that ended so.")] = None,
+    quality: Annotated[Quality | None, typer.Option(help="Only of this quality.")] = None,
     tag: Annotated[
         list[str] | None, typer.Option(help="NAME=VALUE; several must all hold.")
     ] = None,
@@ -26,9 +27,9 @@ def requests(
     as_json: Json = False,
 ) -> None:
     """The records in the database, newest first."""
+    from melodi.api.moments import parse_moment
     from melodi.clock import SystemClock, to_datetime
     from melodi.config import load
-    from melodi.api.moments import parse_moment
     from melodi.store.database import open_engine
     from melodi.store.queries import RequestFilter, parse_tag
     from melodi.store.records import RecordStore

@@ -12,7 +12,7 @@ from melodi.clock import Clock
 from melodi.errors import BackendError
 from melodi.gateway import headers as fields
 from melodi.gateway.inbound import ClientLeft, Inbound, Receive, Send
-from melodi.gateway.upstream import Upstream, chunks
+from melodi.gateway.upstream import Upstream
 from melodi.gateway.watch import Unwatched, Watch
 from melodi.inference.backends.base import Dialect, Ending, RequestFacts
 from melodi.inference.observer import dialect_of, read_request
@@ -36,7 +36,7 @@ class Gateway:
         self._backend = backend
         self._recorder = GuardedRecorder(recorder)
         self._clock = clock
-        self._upstream = Upstream(backend.url)
+        self._upstream = Upstream(backend)
         self.load_calls = 0
         """Requests that only loaded or unloaded a model: counted, not recorded."""
 
@@ -92,9 +92,8 @@ class Gateway:
             except BackendError as error:
                 if inbound.gone:
                     raise ClientLeft from error
-                message = f"backend {self._backend.name} at {self._backend.url} {error}"
-                watch.fail(message)
-                await _answer_error(send, 502, message, path=scope["path"], extra=watch.headers)
+                watch.fail(str(error))
+                await _answer_error(send, 502, str(error), path=scope["path"], extra=watch.headers)
                 return
             try:
                 await self._relay(response, watch, send)
@@ -109,7 +108,7 @@ class Gateway:
         watch.head(response.status, raw_headers)
         headers = fields.to_client(raw_headers) + watch.headers
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
-        async for chunk in chunks(response):
+        async for chunk in self._upstream.chunks(response):
             at_ns = self._clock.monotonic_ns()
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
             watch.feed(chunk, at_ns)

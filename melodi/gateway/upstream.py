@@ -9,6 +9,8 @@ from yarl import URL
 
 from melodi.errors import BackendError
 from melodi.gateway.headers import Headers
+from melodi.inference.recording import broken, unreachable
+from melodi.inference.request import Backend
 
 KEEPALIVE_SECONDS = 3
 """Shorter than uvicorn's 5 s, so that a connection is never used while the backend closes it."""
@@ -17,7 +19,6 @@ MAX_HEADER_BYTES = 64 * 1024
 MAX_PLAIN_BYTES = 1024 * 1024
 PIECE_BYTES = 256 * 1024
 """Larger bodies go in pieces, so that one write does not hold up the others."""
-BROKE_BEFORE = "closed the connection before it answered"
 ADDED_BY_AIOHTTP = frozenset({"Accept", "Accept-Encoding", "User-Agent", "Content-Type"})
 
 Content = bytes | AsyncIterator[bytes] | None
@@ -38,8 +39,8 @@ class _Stale(BackendBroke):
 class Upstream:
     """Opens and closes with the gateway."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
         self._session: aiohttp.ClientSession | None = None
 
     def open(self) -> None:
@@ -87,26 +88,25 @@ class Upstream:
         try:
             return await self._session.request(
                 method,
-                URL(self._url + target.decode("ascii"), encoded=True),
+                URL(self._backend.url + target.decode("ascii"), encoded=True),
                 headers=_multidict(headers, content),
                 data=_pieces(content),
                 allow_redirects=False,
                 trace_request_ctx=connection,
             )
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise BackendAway("not reachable: start it or mend its url") from error
+            raise BackendAway(unreachable(self._backend)) from error
         except aiohttp.ClientError as error:
             kind = _Stale if connection.reused and _said_nothing(error) else BackendBroke
-            raise kind(f"{BROKE_BEFORE} ({type(error).__name__}): see its log") from error
+            raise kind(broken(self._backend, error)) from error
 
-
-async def chunks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """The bytes of an answer's body as they come; raises BackendBroke where it is cut short."""
-    try:
-        async for chunk in response.content.iter_any():
-            yield chunk
-    except aiohttp.ClientError as error:
-        raise BackendBroke("closed the connection amid its answer: see its log") from error
+    async def chunks(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        """The bytes of an answer's body as they come; raises BackendBroke where it is cut short."""
+        try:
+            async for chunk in response.content.iter_any():
+                yield chunk
+        except aiohttp.ClientError as error:
+            raise BackendBroke(broken(self._backend, error)) from error
 
 
 class _Connection:

@@ -5,7 +5,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Protocol
 
 from melodi.errors import BackendError
-from melodi.inference.recording import unreachable
+from melodi.inference.recording import broken, unreachable
 from melodi.inference.request import Backend, BackendKind, PromptRequest
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class OllamaClient:
         except (ConnectionError, httpx.ConnectTimeout) as error:
             raise Unanswered(unreachable(self._backend)) from error
         except (httpx.TransportError, ValueError) as error:
-            raise Unanswered(_broken(self._backend, error)) from error
+            raise Unanswered(broken(self._backend, error)) from error
 
     async def close(self) -> None:
         await self._client.close()  # type: ignore[no-untyped-call]
@@ -119,11 +119,11 @@ class OpenaiClient:
         except openai.APIConnectionError as error:
             if isinstance(error.__cause__, httpx2.ConnectError | httpx2.ConnectTimeout):
                 raise Unanswered(unreachable(self._backend)) from error
-            raise Unanswered(_broken(self._backend, error.__cause__ or error)) from error
+            raise Unanswered(broken(self._backend, error.__cause__ or error)) from error
         except openai.APIError as error:
             raise Refused(_api_message(error), http_status=None) from error
         except (httpx2.TransportError, ValueError) as error:
-            raise Unanswered(_broken(self._backend, error)) from error
+            raise Unanswered(broken(self._backend, error)) from error
 
     async def close(self) -> None:
         await self._client.close()
@@ -175,9 +175,3 @@ def _api_message(error: Any) -> str:
     body = error.body
     found = body.get("message") or body.get("detail") if isinstance(body, dict) else body
     return str(found or error.message)
-
-
-def _broken(backend: Backend, error: BaseException) -> str:
-    return (
-        f"backend {backend.name} at {backend.url} broke off ({type(error).__name__}): see its log"
-    )

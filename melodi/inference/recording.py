@@ -49,3 +49,9 @@ def new_timeline(backend: Backend, clock: Clock, *, facts: RequestFacts) -> Requ
 def unreachable(backend: Backend) -> str:
     """What to tell a person whose backend does not answer."""
     return f"backend {backend.name} at {backend.url} is not reachable: start it or mend its url"
+
+
+def broken(backend: Backend, error: BaseException) -> str:
+    """What to tell a person whose backend closed the connection before its answer was whole."""
+    name = type(error).__name__
+    return f"backend {backend.name} at {backend.url} broke off its answer ({name}): see its log"

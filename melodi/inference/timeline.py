@@ -34,7 +34,7 @@ class RequestTimeline:
     attempt: int = 1
     # seen as it runs
     first_token_ns: int | None = None
-    chunk_ns: array[int] = field(default_factory=lambda: array("q"))
+    chunk_ns: "array[int]" = field(default_factory=lambda: array("q"))
     http_status: int | None = None
     backend_id: str | None = None
     """The id that the backend's response body carries."""

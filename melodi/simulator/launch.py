@@ -75,6 +75,7 @@ def _prepare(
         app,
         log_config=None,
         access_log=False,
+        server_header=kind == "vllm",
         lifespan="off",
         ws="none",
         timeout_graceful_shutdown=1,

@@ -159,9 +159,9 @@ class OllamaApi:
     def _run(self, body: RunBody, call: Call, prompt: Sequence[int], *, hand_back: bool) -> Reply:
         if hand_back:
             call = replace(call, context=tuple(prompt))
-        wanted = body.options.get("num_predict", -1)
-        limit = int(wanted) if wanted > 0 else None
         submission = self._submission(body, prompt)
+        wanted = int(models.known_options(body.options).get("num_predict", -1))
+        limit = wanted if wanted > 0 else None
         submission = self._service.with_answer(submission, limit=limit)
         generation = self._service.generate(submission)
         if body.stream:
@@ -177,9 +177,9 @@ class OllamaApi:
     def _submission(self, body: RunBody, prompt: Sequence[int]) -> Submission:
         """What the engine is asked for, before the answer; refuses what Ollama refuses."""
         model = find_model(self._service, body.model)
-        models.check_options(body.options)
         longest = self._service.settings.context_tokens
-        context_tokens = min(longest, int(body.options.get("num_ctx", longest)))
+        wanted = int(models.known_options(body.options).get("num_ctx", longest))
+        context_tokens = max(models.LEAST_CONTEXT_TOKENS, min(longest, wanted))
         if len(prompt) > context_tokens:
             prompt = prompt[-(context_tokens // 2 + 2) :]
         if self._service.core.totals().waiting >= MAX_QUEUE:

@@ -11,6 +11,7 @@ from melodi.simulator.service import Refused
 
 VERSION = "0.33.0"
 DEFAULT_KEEP_ALIVE_NS = 300 * NS_PER_SECOND
+LEAST_CONTEXT_TOKENS = 4
 FOREVER_NS = 100 * 365 * 86_400 * NS_PER_SECOND
 """What `expires_at` shows ahead of now for a model that stays."""
 
@@ -44,15 +45,19 @@ _DURATION = re.compile(r"([-+]?)((?:\d+(?:\.\d+)?(?:ns|us|µs|ms|s|m|h))+)")
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
 
 
-def check_options(options: Mapping[str, Any]) -> None:
-    """Refuses a known option of the wrong type, as Ollama does, with 500; ignores unknown ones."""
-    for name, value in options.items():
-        if value is None or name not in _OPTION_TYPES:
-            continue
+def known_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that Ollama knows and that are set; one of the wrong type is refused with 500."""
+    known = {
+        name: value
+        for name, value in options.items()
+        if value is not None and name in _OPTION_TYPES
+    }
+    for name, value in known.items():
         wanted, wording = _OPTION_TYPES[name]
         is_flag = isinstance(value, bool) and wanted is not bool
         if is_flag or not isinstance(value, wanted):
             raise Refused(500, f'option "{name}" must be of type {wording}')
+    return known
 
 
 def keep_alive_ns(value: float | str | None) -> int | None:

@@ -121,7 +121,7 @@ def parse(content: dict[str, Any], body: type[_Body]) -> _Body:
         first = error.errors()[0]
         place = ".".join(str(step) for step in first["loc"])
         message = f"{place}: {first['msg']}"
-        raise Refused(400, message, param=place, error_type="Bad Request") from None
+        raise Refused(400, message, param=str(first["loc"][0]), error_type="Bad Request") from None
 
 
 def json_response(content: object, *, status: int = 200) -> Response:

@@ -89,7 +89,7 @@ def test_without_a_counter_the_best_power_is_named(
 def test_a_mean_is_told_from_the_power_now(stub: NvmlStub) -> None:
     """After a step from 100 to 500 W the legacy reading lags by its window."""
     stub.set_window_ns(1_000_000_000)
-    stub.script([(10, 100), (10.0001, 500)])
+    stub.script([(1, 100), (10, 100), (10.0001, 500)])
     for call in (Call.ENERGY, Call.INSTANT_GPU, Call.AVERAGE):
         stub.fail(call, NOT_SUPPORTED)
     stub.set_time_ns(10_500_000_000)
@@ -139,8 +139,16 @@ def test_a_driver_without_a_function_leaves_only_that_unknown(stub: NvmlStub) ->
 # ---- what makes a meter unusable -----------------------------------------------------------
 
 
-def test_a_host_without_the_library_is_unavailable_and_told_what_to_do() -> None:
+def test_a_host_without_the_library_is_unavailable_and_told_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """No driver is no failure; the message ends with what to do."""
+
+    def not_found(_: str) -> None:
+        raise OSError("no such library")
+
+    monkeypatch.setattr(pynvml, "nvmlLib", None)
+    monkeypatch.setattr(pynvml, "CDLL", not_found)
     with pytest.raises(Unavailable) as caught:
         NvmlCollector(now_ns=lambda: 0)
     assert "driver" in str(caught.value.remedy)

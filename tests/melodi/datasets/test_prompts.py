@@ -14,10 +14,10 @@ from melodi.datasets.prompts import PromptSet, bundled, load
 from melodi.errors import PromptSetError
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")).filter(str.strip)
-lines = texts.filter(lambda text: "\n" not in text and not text.endswith("\r"))
+lines = texts.filter(lambda text: not ({"\n", "\ufeff"} & set(text)) and text[-1] != "\r")
 rows = st.fixed_dictionaries(
     {"prompt": texts},
-    optional={name: texts for name in ("task", "reference", "language")},
+    optional=dict.fromkeys(("task", "reference", "language"), texts),
 )
 broken_lines = st.sampled_from(
     ["{", "[]", "7", '"text"', "{}", '{"prompt": 3}', '{"prompt": " "}', "[" * 100_000]
@@ -76,9 +76,7 @@ def test_a_text_file_gives_a_prompt_a_line(
     """A byte order mark, CRLF and empty lines change nothing; U+2028 ends no line."""
     text = ("\ufeff" if marked else "") + (end + end).join(given_lines) + end
     found = load_text(folder, "set.txt", text)
-    without_mark = given_lines if marked else [given_lines[0].removeprefix("\ufeff")]
-    assert [prompt.text for prompt in found.prompts][: len(without_mark)] == without_mark
-    assert len(found.prompts) == len(given_lines)
+    assert [prompt.text for prompt in found.prompts] == given_lines
 
 
 @given(st.lists(st.one_of(texts, broken_lines.map(lambda line: (line,))), min_size=1, max_size=8))
@@ -238,7 +236,7 @@ def test_a_path_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     """A folder, and a name that no file system takes, are answered without a traceback."""
     with pytest.raises(PromptSetError, match="is a folder; name a file in it"):
         load(tmp_path)
-    with pytest.raises(PromptSetError, match="cannot be read .*; check its name"):
+    with pytest.raises(PromptSetError, match=r"cannot be read .*; check its name"):
         load("Why is the sky blue? " * 50)
 
 
@@ -274,8 +272,8 @@ def test_a_seed_draws_the_same_prompts_for_every_limit(seed: int, limit: int) ->
 
 def test_a_seed_means_the_same_on_every_machine() -> None:
     """Neither Python's hash seed nor its version has a say in what is drawn."""
-    drawn = [[prompt.id for prompt in load("melodi-60", seed=s, limit=3).prompts] for s in (0, 1)]
-    assert drawn == [[], []]
+    drawn = [prompt.id for prompt in load("melodi-60", seed=0, limit=3).prompts]
+    assert drawn == ["chat-10", "summarisation-09", "summarisation-02"]
 
 
 def test_a_limit_below_one_is_refused() -> None:
