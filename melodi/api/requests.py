@@ -22,9 +22,7 @@ LONGEST_WAIT_SECONDS = 60.0
 class Wanted(BaseModel):
     """Which records, and how many; a parameter that does not exist is an error."""
 
-    model_config = ConfigDict(
-        extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     host: str | None = None
     backend: str | None = None

@@ -15,6 +15,7 @@ from melodi.energy.total import RequestEnergy, total, unmeasured
 MAX_OPEN_NS = 600 * NS_PER_SECOND
 MAX_SETTLE_NS = 3 * NS_PER_SECOND
 SILENCE_NS = 10 * NS_PER_SECOND
+LEARNING_NS = 10 * NS_PER_SECOND
 TAIL_NS = 5 * NS_PER_SECOND
 NS_PER_MINUTE = 60 * NS_PER_SECOND
 
@@ -59,6 +60,14 @@ class _Domain:
         ends_ns = [min(part.end_ns, bin_.end_ns) for span in spans for part in span.parts]
         self.last_busy_ns = max((*ends_ns, self.last_busy_ns or 0)) or None
         return None if self.last_busy_ns is None else max(0, bin_.start_ns - self.last_busy_ns)
+
+    def look_ahead(self, until_ns: int) -> None:
+        """Learn the idle power, if it can be, from open bins with nobody in them."""
+        ahead = IdleLearner()
+        for bin_ in self.open:
+            if bin_.end_ns <= until_ns:
+                ahead.feed(bin_, quiet=True)
+        self.idle.watts = ahead.watts
 
 
 @dataclass(slots=True)
@@ -175,7 +184,22 @@ class Ledger:
             and entry.sent_ns < bin_.end_ns + bin_.half_width_ns
             for entry in self._requests.values()
         )
-        return not running or age_ns >= MAX_OPEN_NS
+        if running:
+            return age_ns >= MAX_OPEN_NS
+        return age_ns >= LEARNING_NS or not self._could_learn(domain, bin_, now_ns)
+
+    def _could_learn(self, domain: _Domain, bin_: Bin, now_ns: int) -> bool:
+        """Whether to wait a little, so that the first idle seconds of all are known as idle."""
+        if domain.idle.watts is not None:
+            return False
+        name = domain.facts.name
+        if any(name in entry.domains for entry in self._requests.values()):
+            return False
+        since_ns = domain.idle_since(bin_, ())
+        if since_ns is not None and since_ns < self._quiet_ns:
+            return False
+        domain.look_ahead(now_ns - self.settle_ns)
+        return domain.idle.watts is None
 
     def _close(
         self, domain: _Domain, bin_: Bin, account: MinuteAccounts, closing: Closing, now_ns: int

@@ -75,8 +75,8 @@ class Tally:
 
     def energy(self, service: Interval) -> DomainEnergy:
         """The domain's part of the record of a request whose service is over."""
-        if self.covered_ns < service.length_ns:
-            self.reasons.add("unmeasured")
+        uncovered = self.covered_ns < service.length_ns
+        reasons = self.reasons | {"unmeasured"} if uncovered else self.reasons
         facts, known = self.facts, self.covered_ns > 0
         divided = known and self.divided
         return DomainEnergy(
@@ -92,7 +92,7 @@ class Tally:
             exclusive_high_joules=self.exclusive_high if divided else None,
             idle_watts=self.idle_watts,
             quality=self._quality(service),
-            reasons=tuple(sorted(self.reasons)),
+            reasons=tuple(sorted(reasons)),
         )
 
     def _quality(self, service: Interval) -> Quality:

@@ -65,6 +65,12 @@ def test_no_two_prompts_are_alike() -> None:
         assert len(shared) <= max(3, 0.2 * smaller), (one.id, other.id, shared)
 
 
+def test_no_two_prompts_begin_alike() -> None:
+    """A prefix cache finds nothing to reuse between them."""
+    beginnings = {" ".join(prompt.text.split()[:6]) for prompt in PROMPTS.values()}
+    assert len(beginnings) == 60
+
+
 def test_every_task_but_chat_has_references() -> None:
     """A reference is there where an answer can be right or wrong, and only there."""
     for prompt in PROMPTS.values():

@@ -3,6 +3,9 @@
 import csv
 import io
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -280,6 +283,24 @@ def test_a_limit_below_one_is_refused() -> None:
     """No prompts at all is never what was meant."""
     with pytest.raises(PromptSetError, match="ask for 1 or more"):
         load("melodi-60", limit=0)
+
+
+def test_an_installed_wheel_finds_its_bundled_sets(tmp_path: Path) -> None:
+    """In a wheel the sets lie inside the package, and are found from any folder."""
+    root = Path(__file__).parents[3]
+    shutil.copytree(root / "melodi", tmp_path / "melodi")
+    shutil.copytree(root / "prompts", tmp_path / "melodi" / "prompts")
+    program = "from melodi.datasets import prompts as p; print(p.__file__, p.bundled())"
+    told = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"PYTHONPATH": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert told.startswith(str(tmp_path))
+    assert "['melodi-60']" in told
 
 
 def test_every_bundled_set_loads_whole() -> None:

@@ -308,3 +308,33 @@ def test_idle_is_learned_from_quiet_seconds_only() -> None:
     assert ledger.idle_watts == {}
     ledger.advance(START_NS + 20 * SECOND, wall_offset_ns=0)
     assert ledger.idle_watts == {GPU: pytest.approx(110.0)}
+
+
+def test_the_first_idle_seconds_of_all_are_known_as_idle() -> None:
+    """Bins that nobody is in wait until idle is known, so that they are not unattributed."""
+    ledger = ledger_with()
+    for bin_ in bins_of([11_000_000] * 25):
+        ledger.add(bin_)
+    early = ledger.advance(START_NS + 1_500 * MS, wall_offset_ns=0)
+    assert early.minutes == []
+    books = Books.of([ledger.advance(START_NS + 2_700 * MS, wall_offset_ns=0)])
+    assert books.sum("idle_joules") == pytest.approx(25 * 11.0)
+    assert books.sum("unattributed_joules") == pytest.approx(0, abs=1e-9)
+
+
+def test_asking_early_leaves_no_trace_in_the_final_record() -> None:
+    """What a preview had to leave open is not held against the finished record."""
+    ledger = ledger_with(idle_watts={GPU: 0.0})
+    ledger.begin("r", [GPU], START_NS)
+    bins = bins_of([10_000_000] * 10)
+    ledger.add(bins[0])
+    ledger.end("r", span("r", 0, 1_000))
+    now_ns = START_NS + SECOND
+    assert ledger.posted("r", now_ns).energy_joules is None
+    assert ledger.preview("r", now_ns).energy_joules == pytest.approx(10.0)
+    for bin_ in bins[1:]:
+        ledger.add(bin_)
+    final = ledger.advance(now_ns + SECOND, wall_offset_ns=0).final["r"]
+    assert final.energy_joules == pytest.approx(100.0)
+    assert final.quality is Quality.MEASURED
+    assert final.quality_reasons == ()
