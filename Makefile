@@ -36,7 +36,7 @@ fix: install ## format, and mend what lint can mend
 bench: install ## run the benchmarks (ratios, not times)
 	@for file in benchmarks/*/__main__.py; do $(BIN)/python -m $$(dirname $$file | tr / .); done
 
-$(ENGINES)/.installed: benchmarks/engines/requirements.txt
+$(ENGINES)/.installed: tests/engines/requirements.txt
 	@test -x $(ENGINES)/bin/python || $(PYTHON) -m venv $(ENGINES)
 	@echo "installing a real inference server into $(ENGINES) (about 1.2 GB) ..."
 	@$(ENGINES)/bin/python -m pip install --quiet --disable-pip-version-check -r $<

@@ -45,7 +45,7 @@ def entropy_bits(text: str) -> float | None:
     if not text:
         return None
     total = len(text)
-    return math.fsum(-n / total * math.log2(n / total) for n in Counter(text).values()) + 0.0
+    return math.fsum(n / total * math.log2(total / n) for n in Counter(text).values())
 
 
 def length_table(texts: Iterable[tuple[str, str]]) -> str:

@@ -70,7 +70,7 @@ class OllamaClient:
         except ollama.ResponseError as error:
             status = error.status_code if error.status_code > 0 else None
             raise Refused(str(error.error), http_status=status) from error
-        except (ConnectionError, httpx.ConnectTimeout) as error:
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise Unanswered(unreachable(self._backend)) from error
         except (httpx.TransportError, ValueError) as error:
             raise Unanswered(broken(self._backend, error)) from error

@@ -83,7 +83,9 @@ class Sampler:
         return found
 
     def start(self) -> None:
-        """Begin to beat in a thread of its own."""
+        """Begin to beat in a thread of its own, if there is anything to read."""
+        if not self._stations:
+            return
         self._thread = threading.Thread(target=self._run, name="melodi-sampler", daemon=True)
         self._thread.start()
 

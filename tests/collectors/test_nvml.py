@@ -8,6 +8,7 @@ import pytest
 from nvml_stub import Call, NvmlStub, installed
 
 from collectors.base import Kind, Measure, Reading
+from collectors.counter import Counter, Gained, Gap, GapReason
 from collectors.errors import NotPermitted, ReadFailed, Unavailable
 from collectors.nvml import NvmlCollector
 
@@ -92,10 +93,9 @@ def test_a_mean_is_told_from_the_power_now(stub: NvmlStub) -> None:
     stub.script([(1, 100), (10, 100), (10.0001, 500)])
     for call in (Call.ENERGY, Call.INSTANT_GPU, Call.AVERAGE):
         stub.fail(call, NOT_SUPPORTED)
+    collector = opened(stub)
     stub.set_time_ns(10_500_000_000)
-    power_uw = only(opened(stub)).power_uw
-    assert power_uw is not None
-    assert 250e6 < power_uw < 350e6
+    assert only(collector).power_uw == pytest.approx(300e6, rel=1e-3)
 
 
 def test_a_superchip_is_measured_as_a_module(stub: NvmlStub) -> None:
@@ -345,6 +345,27 @@ def test_when_every_gpu_stays_lost_nvml_is_started_anew(stub: NvmlStub) -> None:
     stub.mend(Call.UUID_LOOKUP)
     stub.advance(60)
     assert only(collector).energy_uj is not None
+
+
+def test_a_counter_that_starts_again_is_a_gap_of_unknown_size(stub: NvmlStub) -> None:
+    """After a reset of the GPU the fall is a new epoch; no 2^64 and no range is added."""
+    collector = opened(stub)
+    (domain,) = collector.domains
+    counter = Counter(range_uj=domain.range_uj, max_power_watts=domain.max_power_watts)
+
+    stub.set_time_ns(0)
+
+    def step() -> object:
+        stub.advance(10)
+        reading = only(collector)
+        assert reading.energy_uj is not None
+        return counter.feed(reading.at_ns, reading.energy_uj)
+
+    step()
+    assert step() == Gained(10_000_000_000, 3_000_000_000)
+    stub.restart_counter()
+    assert step() == Gap(20_000_000_000, GapReason.RESET)
+    assert step() == Gained(30_000_000_000, 3_000_000_000)
 
 
 def test_impossible_power_is_rejected(stub: NvmlStub) -> None:

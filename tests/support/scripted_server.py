@@ -186,7 +186,7 @@ def served(app: Any, **options: Any) -> Iterator[str]:
     def work() -> None:
         try:
             server.run(sockets=[listener])
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - told by the thread that waits
             failures.append(error)
 
     thread = threading.Thread(target=work)
@@ -203,8 +203,15 @@ def served(app: Any, **options: Any) -> Iterator[str]:
         listener.close()
 
 
+async def until(condition: Callable[[], bool], *, seconds: float = 5) -> None:
+    """Wait for a condition that has no event."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - what is waited for is in another thread
+            await asyncio.sleep(0.002)
+
+
 class MemoryRecorder:
-    """Keeps timelines; `ended_count` waits for the end of so many of them."""
+    """Keeps timelines, and waits for their ends."""
 
     def __init__(self) -> None:
         self.begun: list[RequestTimeline] = []
@@ -221,10 +228,15 @@ class MemoryRecorder:
 
     async def one(self) -> RequestTimeline:
         """The one timeline, once it has ended."""
-        found = await asyncio.to_thread(self._wait, 1)
-        assert found, "no timeline ended within 5 s"
-        assert len(self.begun) == len(self.ended) == 1
+        await self.all(1)
         return self.ended[0]
+
+    async def all(self, count: int) -> list[RequestTimeline]:
+        """The timelines, once `count` of them have ended; no more may have begun."""
+        found = await asyncio.to_thread(self._wait, count)
+        assert found, f"{len(self.ended)} of {count} timelines ended within 5 s"
+        assert len(self.begun) == len(self.ended) == count
+        return self.ended
 
     def _wait(self, count: int) -> bool:
         with self._changed:

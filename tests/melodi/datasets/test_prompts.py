@@ -129,6 +129,22 @@ def test_messages_are_sent_as_they_stand(tmp_path: Path) -> None:
     assert prompt.reference is None
 
 
+def test_an_empty_field_is_unknown(tmp_path: Path) -> None:
+    """Empty task, reference, language and reply are None, as if they were not there."""
+    empty = {"task": "", "reference": "", "language": ""}
+    conversation = [{"from": "human", "value": "x"}, {"from": "gpt", "value": ""}]
+    text = json.dumps({"prompt": "x"} | empty) + "\n" + json.dumps({"conversations": conversation})
+    for prompt in load_text(tmp_path, "set.jsonl", text).prompts:
+        assert (prompt.task, prompt.reference, prompt.language) == (None, None, None)
+
+
+def test_a_csv_row_is_named_after_the_line_where_it_begins(tmp_path: Path) -> None:
+    """Quoted fields that span lines, and empty lines, do not put the numbers out."""
+    found = load_text(tmp_path, "a.csv", 'prompt\r\n"one\r\nmore"\r\n\r\ntwo\r\na,b\r\n')
+    assert [prompt.id for prompt in found.prompts] == ["a-2", "a-5"]
+    assert [problem.line for problem in found.problems] == [6]
+
+
 def test_a_row_without_an_id_is_named_after_its_line(tmp_path: Path) -> None:
     """Rows without id are named by file and line, so that adding a row below renames none."""
     found = load_text(tmp_path, "mine.txt", "one\n\nthree\n")
@@ -198,11 +214,11 @@ def test_long_prompts_are_read_and_endless_ones_left_out(
 ) -> None:
     """A million characters are a prompt in every format; more than the limit is a problem."""
     long, endless = "x" * 1_000_000, "y" * (LONGEST_LINE + 1)
-    limit_before = csv.field_size_limit()
+    elsewhere = csv.field_size_limit(77_777)
     found = load_text(tmp_path, name, header + line.format(long) + line.format(endless))
+    assert csv.field_size_limit(elsewhere) == 77_777
     assert [prompt.text for prompt in found.prompts] == [long]
     assert "shorten it" in only_problem(found)
-    assert csv.field_size_limit() == limit_before
 
 
 @pytest.mark.parametrize(

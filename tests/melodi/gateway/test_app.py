@@ -3,27 +3,33 @@
 import asyncio
 import gzip
 import io
+import os
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import aiohttp
+import orjson
 import pytest
 from scripted_server import (
     CUT,
     MemoryRecorder,
     ScriptedServer,
+    SeenRequest,
     Step,
     chunk,
     response,
     scripted,
     served,
     stream_head,
+    until,
 )
 
 from melodi.clock import SystemClock
 from melodi.energy.record import Status
-from melodi.gateway.app import create_gateway
+from melodi.gateway.app import Gateway, create_gateway
 from melodi.inference.request import Backend, BackendKind
+from melodi.inference.timeline import RequestTimeline
 
 GENERATE = b'{"model":"tiny:latest","prompt":"hi","options":{"num_predict":3}}'
 FIRST = b'{"model":"tiny","response":"a b","done":false}\n'
@@ -35,11 +41,18 @@ LAST = (
 NDJSON = [stream_head("application/x-ndjson"), chunk(FIRST), chunk(LAST), chunk(b"")]
 
 
+def open_descriptors() -> int:
+    """How many files and sockets this process, the gateway's thread included, holds open."""
+    return len(os.listdir("/proc/self/fd"))
+
+
 class Setup:
     """A scripted backend, the gateway before it, and what was recorded."""
 
-    def __init__(self, backend: ScriptedServer, url: str, recorder: MemoryRecorder) -> None:
-        self.backend, self.url, self.recorder = backend, url, recorder
+    def __init__(
+        self, app: Gateway, backend: ScriptedServer, url: str, recorder: MemoryRecorder
+    ) -> None:
+        self.app, self.backend, self.url, self.recorder = app, backend, url, recorder
         self.port = int(url.rpartition(":")[2])
 
     async def raw(self, request: bytes) -> bytes:
@@ -53,14 +66,17 @@ class Setup:
 
 
 @asynccontextmanager
-async def gateway(answer: object, kind: BackendKind = BackendKind.OLLAMA) -> AsyncIterator[Setup]:
+async def gateway(
+    answer: object, kind: BackendKind = BackendKind.OLLAMA, *, ws: str = "auto"
+) -> AsyncIterator[Setup]:
+    """A gateway under uvicorn, with what it has behind it."""
     recorder = MemoryRecorder()
     async with scripted(answer) as backend:  # type: ignore[arg-type]
         app = create_gateway(Backend(name="b", kind=kind, url=backend.url), recorder, SystemClock())
-        context = served(app)
+        context = served(app, ws=ws)
         url = await asyncio.to_thread(context.__enter__)
         try:
-            yield Setup(backend, url, recorder)
+            yield Setup(app, backend, url, recorder)
         finally:
             await asyncio.to_thread(context.__exit__, None, None, None)
 
@@ -290,17 +306,12 @@ async def test_compressed_answers_pass_compressed_and_are_read() -> None:
 
 async def test_load_only_calls_are_counted_and_not_recorded() -> None:
     """An empty prompt only loads a model: there is no prompt to charge."""
-    recorder = MemoryRecorder()
-    async with scripted([response(b'{"done":true,"done_reason":"load"}')]) as backend:
-        app = create_gateway(
-            Backend(name="b", kind=BackendKind.OLLAMA, url=backend.url), recorder, SystemClock()
-        )
-        with served(app) as url:
-            async with aiohttp.ClientSession() as client:
-                async with client.post(f"{url}/api/generate", data=b'{"model":"m"}') as answer:
-                    assert "X-Melodi-Request-Id" not in answer.headers
-    assert app.load_calls == 1
-    assert recorder.begun == []
+    load = response(b'{"done":true,"done_reason":"load"}')
+    async with gateway([load]) as setup:
+        answer = await setup.raw(post("/api/generate", b'{"model":"m"}'))
+    assert b"x-melodi" not in answer.lower()
+    assert setup.app.load_calls == 1
+    assert setup.recorder.begun == []
 
 
 async def test_other_paths_stream_both_ways_and_leave_no_record() -> None:
@@ -353,13 +364,14 @@ async def test_header_fields_of_60_kib_pass() -> None:
     assert long in answer
 
 
-async def test_a_websocket_upgrade_gets_501() -> None:
+@pytest.mark.parametrize("ws", ["auto", "none"])
+async def test_a_websocket_upgrade_gets_501(ws: str) -> None:
     """The gateway passes none, and says so."""
     request = (
         b"GET /v1/realtime HTTP/1.1\r\nHost: g\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
         b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
     )
-    async with gateway([CUT]) as setup:
+    async with gateway([CUT], ws=ws) as setup:
         reader, writer = await asyncio.open_connection("127.0.0.1", setup.port)
         writer.write(request)
         line = await reader.readline()
@@ -367,3 +379,111 @@ async def test_a_websocket_upgrade_gets_501() -> None:
         await writer.wait_closed()
         assert setup.backend.requests == []
     assert line.startswith(b"HTTP/1.1 501")
+
+
+async def test_a_websocket_is_closed_where_the_server_can_send_no_answer() -> None:
+    """Without the ASGI extension for it, it is closed before it was accepted."""
+    sent: list[object] = []
+
+    async def receive() -> dict[str, object]:
+        return {"type": "websocket.connect"}
+
+    async def send(message: object) -> None:
+        sent.append(message)
+
+    backend = Backend(name="b", kind=BackendKind.VLLM, url="http://127.0.0.1:1")
+    app = create_gateway(backend, MemoryRecorder(), SystemClock())
+    await app({"type": "websocket", "path": "/", "headers": []}, receive, send)
+    assert sent == [{"type": "websocket.close"}]
+
+
+async def test_a_recorder_that_raises_breaks_no_traffic() -> None:
+    """The answer comes whole when neither begin nor end can be recorded."""
+
+    class Broken:
+        def begin(self, timeline: RequestTimeline) -> None:
+            raise OSError("disk full")
+
+        def end(self, timeline: RequestTimeline) -> None:
+            raise OSError("disk full")
+
+    async with scripted(NDJSON) as backend:
+        app = create_gateway(
+            Backend(name="b", kind=BackendKind.OLLAMA, url=backend.url), Broken(), SystemClock()
+        )
+        with served(app) as url:
+            async with (
+                aiohttp.ClientSession() as client,
+                client.post(f"{url}/api/generate", data=GENERATE) as answer,
+            ):
+                assert await answer.read() == FIRST + LAST
+
+
+async def test_a_head_request_has_a_head_alone() -> None:
+    """The length it tells passes; the connection stays usable."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 17\r\n\r\n"
+    async with gateway([head]) as setup, aiohttp.ClientSession() as client:
+        for _ in range(2):
+            async with client.head(f"{setup.url}/") as answer:
+                assert (answer.status, answer.headers["Content-Length"]) == (200, "17")
+        assert [seen.connection for seen in setup.backend.requests] == [1, 1]
+
+
+async def test_a_client_that_leaves_an_endless_get_is_noticed() -> None:
+    """A request without a body is watched too."""
+    steps = [stream_head("text/plain"), chunk(b"x"), asyncio.Event()]
+    async with gateway(steps) as setup, aiohttp.ClientSession() as client:
+        async with client.get(f"{setup.url}/logs") as answer:
+            await answer.content.readexactly(1)
+            answer.close()
+        await setup.backend.all_closed()
+
+
+async def test_no_fault_leaves_a_connection_open() -> None:
+    """After good ends, leavers, cuts and refusals, open descriptors are back where they began."""
+    endings = {
+        "good": [response(LAST, extra=b"Connection: close\r\n"), CUT],
+        "wait": [asyncio.Event()],
+        "hang": [stream_head("application/x-ndjson"), chunk(FIRST), asyncio.Event()],
+        "cut": [stream_head("application/x-ndjson"), chunk(FIRST), CUT],
+        "drop": [CUT],
+        "refuse": [response(b'{"error":"busy"}', status="503 Busy"), CUT],
+    }
+
+    def answer(request: SeenRequest) -> Sequence[Step]:
+        return endings[orjson.loads(request.body)["prompt"]]
+
+    round_start = 0
+
+    def waiting(setup: Setup) -> bool:
+        return any(b'"wait"' in seen.body for seen in setup.backend.requests[round_start:])
+
+    async def one(setup: Setup, name: str) -> None:
+        body = orjson.dumps({"model": "m", "prompt": name})
+        reader, writer = await asyncio.open_connection("127.0.0.1", setup.port)
+        writer.write(post("/api/generate", body))
+        if name == "wait":
+            await until(lambda: waiting(setup))
+        elif name == "hang":
+            await reader.readuntil(FIRST)
+        else:
+            await reader.read()
+        writer.close()
+        await writer.wait_closed()
+
+    async with gateway(answer) as setup:
+        await one(setup, "drop")
+        await setup.backend.all_closed()
+        before = open_descriptors()
+        for _ in range(3):
+            round_start = len(setup.backend.requests)
+            await asyncio.gather(*(one(setup, name) for name in endings))
+        ended = await setup.recorder.all(1 + 3 * len(endings))
+        await setup.backend.all_closed()
+        await until(lambda: open_descriptors() <= before)
+    assert Counter(timeline.status for timeline in ended) == {
+        Status.OK: 3,
+        Status.CANCELLED: 6,
+        Status.INCOMPLETE: 3,
+        Status.ERROR: 7,
+    }

@@ -1,5 +1,7 @@
 """Lines do not depend on how the network cut the bytes, and their memory is bounded."""
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,7 +13,7 @@ TEXT = st.lists(st.sampled_from([b"\n", b"\r", b"\r\n", b"a", b"bc", b" "])).map
 def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
     """`data` cut at these places, empty pieces among them."""
     places = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
-    return [data[start:end] for start, end in zip(places, places[1:], strict=False)]
+    return [data[start:end] for start, end in pairwise(places)]
 
 
 @given(TEXT, st.lists(st.integers(0, 100)))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from melodi.energy.record import Status
-from melodi.inference.backends.base import Ending
+from melodi.inference.backends.base import Dialect, Ending, Progress, RequestFacts
 from melodi.inference.observer import DIALECTS, Observer, dialect_of
 from melodi.inference.timeline import RequestTimeline
 
@@ -22,8 +22,11 @@ JSON_VALUES = st.recursive(
         st.lists(inner, max_size=3)
         | st.dictionaries(
             st.sampled_from(
-                "choices delta message content usage prompt_tokens error response done type metrics "
-                "total_duration eval_count output finish_reason tool_calls text index".split()
+                (
+                    *("choices", "delta", "message", "content", "usage", "prompt_tokens", "error"),
+                    *("response", "done", "type", "metrics", "total_duration", "eval_count"),
+                    *("finish_reason", "tool_calls", "text", "index", "completion_tokens", "role"),
+                )
             ),
             inner,
             max_size=4,
@@ -315,14 +318,28 @@ def test_thinking_and_tool_calls_are_output_without_being_the_answer() -> None:
     assert (len(seen.chunk_ns), seen.response) == (2, None)
 
 
-@given(value=JSON_VALUES, sse=st.booleans())
+@given(value=JSON_VALUES)
 @pytest.mark.parametrize("kind", list(DIALECTS))
-def test_no_json_whatever_raises(kind: str, value: object, sse: bool) -> None:
-    """Any JSON in any place ends in a timeline with a status, and no absorber raises."""
-    data = json.dumps(value).encode()
-    for path, dialect in DIALECTS[kind].items():
-        body = b"data: " + data + b"\n\n" if sse else data
-        seen = observe(kind, path, SSE if sse else JSON, [body])
-        assert seen.status is not None
-        if isinstance(value, dict):
-            dialect.read_request(value)
+def test_no_json_whatever_raises(kind: str, value: object) -> None:
+    """Any object may come as a request or as part of an answer."""
+    for dialect in DIALECTS[kind].values():
+        timeline = RequestTimeline(id="r", backend="b", backend_kind=kind, wall_ns=0, sent_ns=0)
+        event = {"choices": [value], "message": value, "error": None, "type": "message"}
+        for given_object in (event, {"response": value, "type": "response.completed"}, value):
+            if isinstance(given_object, dict):
+                dialect.read_request(given_object)
+                dialect.absorb(Progress(timeline), given_object, 1)
+
+
+def test_an_absorber_that_raises_costs_the_tokens_and_nothing_else() -> None:
+    """A fault in reading is never the traffic's."""
+
+    def absorb(progress: Progress, event: object, at_ns: int) -> None:
+        raise KeyError("choices")
+
+    timeline = RequestTimeline(id="r", backend="b", backend_kind="vllm", wall_ns=0, sent_ns=0)
+    observer = Observer(timeline, Dialect(lambda body: RequestFacts(), absorb))
+    observer.head(200, [(b"content-type", b"application/x-ndjson")])
+    observer.feed(b"{}\n", 1)
+    observer.end(2, Ending.CLEAN)
+    assert (timeline.status, timeline.output_tokens) == (Status.OK, None)

@@ -1,6 +1,6 @@
 """The power sensor."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from melodi.simulator.core import Core
@@ -12,25 +12,26 @@ SECOND = 1_000_000_000
 refresh = st.integers(1_000_000, 300_000_000)
 
 
-def _busy_core(settings: SimulatorSettings, *, origin_ns: int = 0) -> Core:
-    core = Core(settings, origin_ns=origin_ns, loaded=("m", 0))
-    core.submit(Submission(model="m", prompt=range(50), output_tokens=100), origin_ns + SECOND // 3)
+def _busy_core(server: SimulatorSettings) -> Core:
+    core = Core(server, loaded=("m", 0))
+    core.submit(Submission(model="m", prompt=range(50), output_tokens=100), SECOND // 3)
     return core
 
 
+@settings(deadline=None)
 @given(refresh, st.integers(0, 10**9), st.lists(st.integers(0, 3 * SECOND), min_size=1))
 def test_a_reading_is_the_truth_of_the_last_renewal(
     refresh_ns: int, phase_ns: int, times: list[int]
 ) -> None:
     """Energy and power are exact, only as old as the time since the last tick of the phase."""
-    settings = SimulatorSettings(refresh_ns=refresh_ns, phase_ns=phase_ns)
-    core = _busy_core(settings)
+    core = _busy_core(SimulatorSettings(refresh_ns=refresh_ns, phase_ns=phase_ns))
     sensor = PowerSensor(core)
     for at_ns in times:
         tick = max(t for t in range(phase_ns % refresh_ns - refresh_ns, at_ns + 1, refresh_ns))
         assert sensor.read(at_ns) == (core.energy_uj(tick), core.power_uw(tick))
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 3 * SECOND), min_size=2))
 def test_the_counter_never_falls(times: list[int]) -> None:
     """Read in order of time, energy only grows."""

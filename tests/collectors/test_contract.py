@@ -1,0 +1,105 @@
+"""What every collector promises, whichever meter it reads."""
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from nvml_stub import NvmlStub
+from power_server import power_server
+from powercap_tree import PowercapTree
+
+from collectors.base import Collector, Domain, Kind, Measure
+from collectors.estimate import EstimateCollector
+from collectors.nvml import NvmlCollector
+from collectors.rapl import RaplCollector
+from collectors.registry import COLLECTORS
+from collectors.simulated import RemoteSimulatedCollector, SimulatedCollector
+
+
+def nvml(request: pytest.FixtureRequest) -> Iterator[Collector]:
+    stub: NvmlStub = request.getfixturevalue("stub")
+    yield NvmlCollector(now_ns=stub.now_ns, sleep=stub.sleep)
+
+
+def rapl(request: pytest.FixtureRequest) -> Iterator[Collector]:
+    tree: PowercapTree = request.getfixturevalue("tree")
+    tree.add("intel-rapl:0", "package-0", energy_uj=5)
+    tree.add("intel-rapl:0:0", "dram", energy_uj=5)
+    yield RaplCollector(now_ns=time.monotonic_ns, sysfs_root=tree.root)
+
+
+def estimate(_: pytest.FixtureRequest) -> Iterator[Collector]:
+    yield EstimateCollector(now_ns=time.monotonic_ns)
+
+
+def simulated(_: pytest.FixtureRequest) -> Iterator[Collector]:
+    domain = Domain(
+        name="gpu:SIMULATED-0",
+        kind=Kind.GPU,
+        scope="gpu",
+        source="simulated:counter",
+        measure=Measure.COUNTER,
+    )
+    yield SimulatedCollector([(domain, lambda at_ns: (at_ns, 1))], now_ns=time.monotonic_ns)
+
+
+def simulated_elsewhere(_: pytest.FixtureRequest) -> Iterator[Collector]:
+    with power_server() as server:
+        yield RemoteSimulatedCollector(server.url, now_ns=time.monotonic_ns)
+
+
+MAKERS: list[Callable[[pytest.FixtureRequest], Iterator[Collector]]] = [
+    nvml,
+    rapl,
+    estimate,
+    simulated,
+    simulated_elsewhere,
+]
+
+
+@pytest.fixture(params=MAKERS, ids=lambda make: make.__name__)
+def collector(request: pytest.FixtureRequest) -> Iterator[Collector]:
+    for opened in request.param(request):
+        yield opened
+        opened.close()
+
+
+def test_it_is_called_as_the_registry_calls_it(collector: Collector) -> None:
+    """A name in a probe is the name in the settings."""
+    assert collector.name in COLLECTORS
+
+
+def test_its_domains_are_unique_and_described(collector: Collector) -> None:
+    """There is at least one domain, each with a name of its own, a scope and a source."""
+    domains = collector.domains
+    assert domains
+    assert len({domain.name for domain in domains}) == len(domains)
+    assert all(domain.scope and ":" in domain.source and ":" in domain.name for domain in domains)
+
+
+def test_each_pass_reads_every_domain_as_it_is_described(collector: Collector) -> None:
+    """A counter gives energy and a gauge power, as integers that are never negative."""
+    for _ in range(3):
+        readings = collector.read()
+        assert readings.failures == ()
+        by_name = {reading.domain: reading for reading in readings.values}
+        for domain in collector.domains:
+            reading = by_name.pop(domain.name)
+            counts = domain.measure is Measure.COUNTER
+            value = reading.energy_uj if counts else reading.power_uw
+            assert isinstance(value, int)
+            assert value >= 0
+            assert reading.half_width_ns >= 0
+        assert not by_name
+
+
+def test_its_conditions_are_of_its_domains(collector: Collector) -> None:
+    """Conditions, where there are any, name a domain of the same collector."""
+    names = {domain.name for domain in collector.domains}
+    assert {conditions.domain for conditions in collector.conditions()} <= names
+
+
+def test_it_may_be_closed_twice(collector: Collector) -> None:
+    """Closing is final and harmless to repeat."""
+    collector.close()
+    collector.close()

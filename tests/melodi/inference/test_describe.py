@@ -1,0 +1,58 @@
+"""A backend says who it is, or the view says what is wrong."""
+
+import pytest
+from scripted_server import CUT, SeenRequest, Step, response, scripted
+
+from melodi.inference.describe import ModelView, describe
+from melodi.inference.request import Backend, BackendKind
+
+ANSWERS = {
+    b"/api/version": b'{"version":"0.33.0"}',
+    b"/api/tags": b'{"models":[{"name":"tiny:latest","model":"tiny:latest","digest":"1135"}]}',
+    b"/version": b'{"version":"0.32.0"}',
+    b"/v1/models": b'{"data":[{"id":"tiny","owned_by":"vllm"}]}',
+}
+
+
+def answer(request: SeenRequest) -> list[Step]:
+    """Whatever is asked of any kind."""
+    return [response(ANSWERS[request.line.split()[1]])]
+
+
+@pytest.mark.parametrize(
+    ("kind", "version", "digest"),
+    [
+        (BackendKind.OLLAMA, "0.33.0", "1135"),
+        (BackendKind.VLLM, "0.32.0", None),
+        (BackendKind.OPENAI, None, None),
+    ],
+)
+async def test_a_backend_tells_its_version_and_models(
+    kind: BackendKind, version: str | None, digest: str | None
+) -> None:
+    """Model names are those that records carry: without `:latest`."""
+    async with scripted(answer) as server:
+        view = await describe(Backend(name="b", kind=kind, url=server.url, api_key="k"))
+        heads = [seen.head for seen in server.requests]
+    assert (view.reachable, view.version, view.error) == (True, version, None)
+    assert view.models == (ModelView(name="tiny", digest=digest),)
+    assert all(b"Authorization: Bearer k" in head for head in heads)
+
+
+async def test_a_backend_that_is_away_says_so() -> None:
+    """The view names the remedy, and nothing is raised."""
+    async with scripted([CUT]) as server:
+        pass
+    view = await describe(Backend(name="b", kind=BackendKind.VLLM, url=server.url))
+    assert (view.reachable, view.models) == (False, ())
+    assert view.error == f"backend b at {server.url} is not reachable: start it or mend its url"
+
+
+async def test_a_backend_of_another_kind_is_reachable_and_wrong() -> None:
+    """It answers, and not to this: the kind or the key is wrong."""
+    async with scripted([response(b"{}", status="404 Not Found")]) as server:
+        view = await describe(Backend(name="b", kind=BackendKind.OLLAMA, url=server.url))
+    assert view.reachable
+    assert view.error == (
+        "backend b answers /api/version with HTTP status 404: check its kind and api_key"
+    )
