@@ -120,9 +120,8 @@ def _open_gpus(
     for index in range(count):
         try:
             handle = _whole_gpu(nvml, nvml.nvmlDeviceGetHandleByIndex(index))
-            uuid = nvml.nvmlDeviceGetUUID(handle)
-            if uuid not in gpus:
-                gpus[uuid] = Gpu(nvml, handle, now_ns=now_ns, sleep=sleep)
+            gpu = Gpu(nvml, handle, now_ns=now_ns, sleep=sleep)
+            gpus[gpu.uuid] = gpu
         except nvml.NVMLError as error:
             errors.append(collector_error(nvml, error, f"GPU {index}"))
         except CollectorError as error:

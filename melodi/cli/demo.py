@@ -21,7 +21,7 @@ from melodi.cli.output import (
 if TYPE_CHECKING:
     from melodi.daemon.demo import Demonstration, Measured
 
-PROMPT_WIDTH = 34
+PROMPT_WIDTH = 26
 
 
 def demo(
@@ -60,8 +60,17 @@ def _as_json(measured: "Sequence[Measured]", books: dict[str, float]) -> dict[st
 
 
 def _print(measured: "Sequence[Measured]", books: dict[str, float]) -> None:
-    headings = ["prompt", "task", ">tokens in", ">out", ">seconds", ">joules", ">bounds"]
-    headings += [">true joules", ">off by", ">J/token"]
+    headings = [
+        "prompt",
+        "task",
+        ">in",
+        ">out",
+        ">seconds",
+        ">joules",
+        ">low..high",
+        ">true",
+        ">off",
+    ]
     print_table(headings, (_row(one) for one in measured))
     total = books["measured_joules"]
     for name in ("attributed", "idle", "other"):
@@ -87,7 +96,6 @@ def _row(one: "Measured") -> list[str]:
         span(record.low_joules, record.high_joules),
         number(one.true_joules),
         "-" if off is None else f"{off:+.1%}",
-        number(record.joules_per_output_token),
     ]
 
 

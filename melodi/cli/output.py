@@ -18,7 +18,7 @@ UNKNOWN = "-"
 
 def say(text: str) -> None:
     """A line of talk."""
-    print(text, file=sys.stderr)  # noqa: T201
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def print_json(value: object) -> None:
@@ -35,7 +35,7 @@ def print_table(
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", padding=(0, 1, 0, 0))
     for heading in headings:
         number = heading.startswith(">")
         table.add_column(

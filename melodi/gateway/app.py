@@ -13,11 +13,12 @@ from melodi.errors import BackendError
 from melodi.gateway import headers as fields
 from melodi.gateway.inbound import ClientLeft, Inbound, Receive, Send
 from melodi.gateway.upstream import Upstream
+from melodi.gateway.usage import PATHS, UsageFilter, ask
 from melodi.gateway.watch import Unwatched, Watch
 from melodi.inference.backends.base import Dialect, Ending, RequestFacts
 from melodi.inference.observer import dialect_of, read_request
 from melodi.inference.recording import GuardedRecorder, new_timeline
-from melodi.inference.request import Backend
+from melodi.inference.request import Backend, BackendKind
 from melodi.inference.timeline import Recorder
 
 logger = logging.getLogger(__name__)
@@ -77,10 +78,15 @@ class Gateway:
     async def _exchange(self, scope: Scope, inbound: Inbound, send: Send) -> None:
         dialect = dialect_of(self._backend.kind, scope["path"])
         body: bytes | None = None
+        usage: UsageFilter | None = None
         watch: Watch | Unwatched = Unwatched()
         if scope["method"] == "POST" and dialect is not None:
             body = await inbound.read(MAX_READ_BYTES)
-            watch = self._watch(scope, dialect, body)
+            facts = RequestFacts() if body is None else read_request(dialect, body)
+            watch = self._watch(scope, dialect, facts)
+            if body is not None and facts.streamed and self._asks_usage(scope["path"]):
+                asked = ask(body)
+                body, usage = (body, None) if asked is None else (asked, UsageFilter())
         with watch:
             try:
                 response = await self._upstream.send(
@@ -96,28 +102,40 @@ class Gateway:
                 await _answer_error(send, 502, str(error), path=scope["path"], extra=watch.headers)
                 return
             try:
-                await self._relay(response, watch, send)
+                await self._relay(response, watch, usage, send)
             finally:
                 response.close()
 
     async def _relay(
-        self, response: aiohttp.ClientResponse, watch: Watch | Unwatched, send: Send
+        self,
+        response: aiohttp.ClientResponse,
+        watch: Watch | Unwatched,
+        usage: UsageFilter | None,
+        send: Send,
     ) -> None:
         """Send an answer on as it comes; each piece leaves before it is read."""
         raw_headers = list(response.raw_headers)
+        if not _is_plain_event_stream(response):
+            usage = None
         watch.head(response.status, raw_headers)
         headers = fields.to_client(raw_headers) + watch.headers
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
         async for chunk in self._upstream.chunks(response):
             at_ns = self._clock.monotonic_ns()
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            passing = chunk if usage is None else usage.feed(chunk)
+            if passing:
+                await send({"type": "http.response.body", "body": passing, "more_body": True})
             watch.feed(chunk, at_ns)
         end_ns = self._clock.monotonic_ns()
-        await send({"type": "http.response.body"})
+        rest = b"" if usage is None else usage.finish()
+        await send({"type": "http.response.body", "body": rest})
         watch.end(end_ns, Ending.CLEAN)
 
-    def _watch(self, scope: Scope, dialect: Dialect, body: bytes | None) -> Watch | Unwatched:
-        facts = RequestFacts() if body is None else read_request(dialect, body)
+    def _asks_usage(self, path: str) -> bool:
+        backend = self._backend
+        return backend.kind is BackendKind.VLLM and backend.asks_usage and path in PATHS
+
+    def _watch(self, scope: Scope, dialect: Dialect, facts: RequestFacts) -> Watch | Unwatched:
         if facts.load_only:
             self.load_calls += 1
             return Unwatched()
@@ -145,6 +163,12 @@ def _stream(scope: Scope, inbound: Inbound) -> AsyncIterator[bytes] | None:
         return inbound.chunks()
     inbound.skip()
     return None
+
+
+def _is_plain_event_stream(response: aiohttp.ClientResponse) -> bool:
+    return (
+        response.content_type == "text/event-stream" and "Content-Encoding" not in response.headers
+    )
 
 
 async def _answer_error(

@@ -37,7 +37,8 @@ class Inbound:
             size_bytes += len(chunk)
             if size_bytes > limit_bytes:
                 return None
-        return b"".join(self._start)
+        start, self._start = self._start, []
+        return b"".join(start)
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body as it comes, once; raises ClientLeft."""

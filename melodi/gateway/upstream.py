@@ -129,7 +129,7 @@ def _said_nothing(error: aiohttp.ClientError) -> bool:
 
 def _multidict(headers: Headers, content: Content) -> CIMultiDict[str]:
     fields = CIMultiDict((name.decode(), _text(value)) for name, value in headers)
-    if isinstance(content, bytes) and "content-length" not in fields:
+    if isinstance(content, bytes):
         fields["content-length"] = str(len(content))
     return fields
 

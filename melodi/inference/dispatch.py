@@ -57,7 +57,8 @@ class Dispatcher:
         self._recorder.begin(timeline)
         ending = Ending.LEFT
         try:
-            ending = await self._receive(request, client, progress)
+            await self._receive(request, client, progress)
+            ending = Ending.CLEAN
         finally:
             progress.close(self._clock.monotonic_ns(), ending)
             self._recorder.end(timeline)
@@ -80,7 +81,8 @@ class Dispatcher:
 
     async def _receive(
         self, request: PromptRequest, client: BackendClient, progress: Progress
-    ) -> Ending:
+    ) -> None:
+        """Take the whole answer; one that broke off after it began is left without its end."""
         seconds = request.timeout_seconds
         try:
             async with asyncio.timeout(seconds):
@@ -93,10 +95,8 @@ class Dispatcher:
         except Unanswered as error:
             if progress.timeline.http_status is None:
                 progress.fail(str(error))
-            return Ending.CUT
         except Exception as error:  # noqa: BLE001 - one failing request never ends the others
             progress.fail(f"{type(error).__name__}: {error}")
-        return Ending.CLEAN
 
     async def _absorb_all(
         self, request: PromptRequest, client: BackendClient, progress: Progress

@@ -27,6 +27,8 @@ class Backend:
     devices: tuple[str, ...] | None = None
     """Names of the domains it runs on; None: to be found out."""
     api_key: str | None = field(default=None, repr=False)
+    asks_usage: bool = True
+    """Whether the gateway asks vLLM's streams for token counts where their clients do not."""
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)

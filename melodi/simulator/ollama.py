@@ -31,16 +31,22 @@ Reply = Response | StreamReply | WholeReply
 
 
 class ModelBody(Body):
+    """A request about one model."""
+
     model: str = ""
 
 
 class RunBody(ModelBody):
+    """What every request that runs a model may say."""
+
     keep_alive: float | str | None = None
     options: dict[str, Any] = Field(default_factory=dict)
     stream: bool = True
 
 
 class GenerateBody(RunBody):
+    """`/api/generate`."""
+
     prompt: str = ""
     system: str = ""
     context: list[int] = Field(default_factory=list)
@@ -48,15 +54,21 @@ class GenerateBody(RunBody):
 
 
 class ChatMessage(Body):
+    """One turn of a chat."""
+
     role: Literal["system", "user", "assistant", "tool"]
     content: str = ""
 
 
 class ChatBody(RunBody):
+    """`/api/chat`."""
+
     messages: list[ChatMessage] = Field(default_factory=list)
 
 
 class EmbedBody(RunBody):
+    """`/api/embed`."""
+
     input: str | list[str] = ""
 
 

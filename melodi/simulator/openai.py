@@ -32,11 +32,15 @@ Reply = Response | StreamReply | WholeReply
 
 
 class StreamOptions(Body):
+    """What a stream shall tell of its usage."""
+
     include_usage: bool = False
     continuous_usage_stats: bool = False
 
 
 class AnswerBody(Body):
+    """What chats and completions have in common."""
+
     model: str = ""
     max_tokens: int | None = None
     min_tokens: int = 0
@@ -47,11 +51,15 @@ class AnswerBody(Body):
 
 
 class ContentPart(Body):
+    """A piece of a message."""
+
     type: str
     text: str = ""
 
 
 class Message(Body):
+    """One turn of a chat."""
+
     role: str
     content: str | list[ContentPart] = ""
 
@@ -63,6 +71,8 @@ class Message(Body):
 
 
 class ChatBody(AnswerBody):
+    """`/v1/chat/completions`."""
+
     messages: list[Message]
     max_completion_tokens: int | None = None
 
@@ -72,6 +82,8 @@ class ChatBody(AnswerBody):
 
 
 class CompletionBody(AnswerBody):
+    """`/v1/completions`."""
+
     prompt: str | list[int]
 
     def tokens(self) -> tuple[int, ...]:
@@ -81,6 +93,8 @@ class CompletionBody(AnswerBody):
 
 
 class EmbeddingBody(Body):
+    """`/v1/embeddings`."""
+
     model: str = ""
     input: str | list[str]
     encoding_format: Literal["float", "base64"] = "float"
@@ -196,7 +210,8 @@ class OpenAIApi:
         body = parse(await read_json(request), EmbeddingBody)
         inputs = [body.input] if isinstance(body.input, str) else body.input
         prompt = tuple(token for text in inputs for token in tokenize(text))
-        submission = self._submission(body.model, prompt, limit=None)
+        self._flavour.context_room(len(prompt), None)
+        submission = self._submission(body.model, prompt)
         generation = self._service.generate(submission)
         answer_id = self._flavour.new_id("embd", request.headers.get("x-request-id"))
         self._service.name(answer_id, generation.id)
@@ -213,11 +228,10 @@ class OpenAIApi:
 
         return WholeReply(generation, finish())
 
-    def _submission(self, model: str, prompt: tuple[int, ...], limit: int | None) -> Submission:
+    def _submission(self, model: str, prompt: tuple[int, ...]) -> Submission:
         found = self._flavour.find_model(model)
         if not prompt:
             raise Refused(400, "the prompt is empty; send at least one token", param="prompt")
-        self._flavour.context_room(len(prompt), limit)
         context_tokens = self._service.settings.context_tokens
         return Submission(model=found, context_tokens=context_tokens, prompt=prompt)
 
@@ -232,7 +246,7 @@ class OpenAIApi:
     ) -> Answer:
         if limit is not None and limit < 1:
             raise Refused(400, "max_tokens must be at least 1", param="max_tokens")
-        submission = self._submission(body.model, prompt, limit)
+        submission = self._submission(body.model, prompt)
         submission = self._service.with_answer(
             submission,
             limit=self._flavour.context_room(len(prompt), limit),

@@ -181,6 +181,15 @@ def test_a_refusal_is_told_from_absence(stub: NvmlStub, call: Call) -> None:
     assert "/dev/nvidia" in str(caught.value.remedy)
 
 
+def test_one_refusal_outweighs_what_is_not_supported(stub: NvmlStub) -> None:
+    """A counter that may not be read is a matter of access, though nothing else is there."""
+    stub.fail(Call.ENERGY, pynvml.NVML_ERROR_NO_PERMISSION)
+    for call in (Call.INSTANT_GPU, Call.AVERAGE, Call.USAGE):
+        stub.fail(call, NOT_SUPPORTED)
+    with pytest.raises(NotPermitted):
+        opened(stub)
+
+
 def test_a_driver_updated_under_a_running_one_says_so(stub: NvmlStub) -> None:
     """The version mismatch after an update has its own remedy."""
     stub.fail(Call.INIT, pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH)
@@ -247,11 +256,12 @@ def test_mig_rows_count_once_by_their_parent(eight: NvmlStub) -> None:
 def test_a_transient_refusal_costs_one_reading(stub: NvmlStub) -> None:
     """Four NotSupported in a row are a hiccup: no energy is given, and the next read works."""
     collector = opened(stub)
-    stub.fail(Call.ENERGY, NOT_SUPPORTED, count=4)
-    for _ in range(4):
-        with pytest.raises(ReadFailed):
-            collector.read()
-    assert only(collector).energy_uj is not None
+    for _ in range(3):
+        stub.fail(Call.ENERGY, NOT_SUPPORTED, count=4)
+        for _ in range(4):
+            with pytest.raises(ReadFailed):
+                collector.read()
+        assert only(collector).energy_uj is not None
     assert stub.calls(Call.UUID_LOOKUP) == 0
 
 
@@ -313,6 +323,21 @@ def test_a_lost_gpu_is_found_again_by_its_uuid(stub: NvmlStub) -> None:
     stub.advance(0.2)
     assert only(collector).energy_uj is not None
     assert stub.calls(Call.UUID_LOOKUP) == 1
+
+
+def test_a_gpu_that_was_found_again_is_found_as_fast_the_next_time(stub: NvmlStub) -> None:
+    """The back-off and the wait for a new start both begin anew after a success."""
+    collector = opened(stub)
+    for _ in range(4):
+        stub.lose_handles()
+        stub.fail(Call.UUID_LOOKUP, LOST, count=3)
+        for _ in range(14):
+            with pytest.raises(ReadFailed):
+                collector.read()
+            stub.advance(1)
+        stub.advance(1.5)
+        assert only(collector).energy_uj is not None
+    assert stub.calls(Call.INIT) == 1
 
 
 def test_looking_for_a_lost_gpu_backs_off_to_a_minute(eight: NvmlStub) -> None:

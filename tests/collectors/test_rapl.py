@@ -95,7 +95,9 @@ def test_dies_that_mirror_one_counter_are_one_package(tree: PowercapTree) -> Non
     """Two dies that show the socket's counter are 68 W, not 137."""
     for die in (0, 1):
         tree.add(f"intel-rapl:{die}", f"package-0-die-{die}", energy_uj=5_000_000)
+    before = open_descriptors()
     collector = opened(tree)
+    assert open_descriptors() == before + 1
     assert energies(collector) == {"package:0": 5_000_000}
     assert "dies" in collector.domains[0].description
 

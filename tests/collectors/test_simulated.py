@@ -128,6 +128,20 @@ def test_a_connection_that_was_cut_costs_one_reading(server: PowerServer) -> Non
     collector.close()
 
 
+def test_a_simulator_that_hangs_holds_nobody_up_for_long(server: PowerServer) -> None:
+    """A read gives up after a second, and what comes late is not taken for the next answer."""
+    collector = opened(server)
+    server.answering.clear()
+    before = time.monotonic()
+    with pytest.raises(ReadFailed):
+        collector.read()
+    assert time.monotonic() - before < 5
+    server.domains = [gpu(energy_uj=2_000_000)]
+    server.answering.set()
+    assert collector.read().values[0].energy_uj == 2_000_000
+    collector.close()
+
+
 def test_an_error_of_the_simulator_is_a_failed_read(server: PowerServer) -> None:
     """A reply without power in it is not a power of 0, and the next reading works."""
     collector = opened(server)

@@ -31,6 +31,9 @@ class PowerServer:
         self.body: bytes | None = None
         """Sent instead of the domains where set."""
         self.status = 200
+        self.answering = threading.Event()
+        """Clear it, and requests wait until it is set again."""
+        self.answering.set()
         self.connections = 0
         self.url = ""
         self.sockets: list[socket.socket] = []
@@ -62,6 +65,7 @@ def power_server() -> Iterator[PowerServer]:
             state.sockets.append(self.connection)
 
         def do_GET(self) -> None:
+            state.answering.wait()
             found = self.path == "/simulator/power"
             body = state.reply() if found else b"{}"
             self.send_response(state.status if found else 404)
@@ -80,6 +84,7 @@ def power_server() -> Iterator[PowerServer]:
     try:
         yield state
     finally:
+        state.answering.set()
         server.shutdown()
         thread.join()
         server.server_close()

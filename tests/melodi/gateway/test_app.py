@@ -3,10 +3,10 @@
 import asyncio
 import gzip
 import io
-import os
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import aiohttp
 import orjson
@@ -28,6 +28,7 @@ from scripted_server import (
 from melodi.clock import SystemClock
 from melodi.energy.record import Status
 from melodi.gateway.app import Gateway, create_gateway
+from melodi.gateway.upstream import BackendBroke
 from melodi.inference.request import Backend, BackendKind
 from melodi.inference.timeline import RequestTimeline
 
@@ -43,7 +44,7 @@ NDJSON = [stream_head("application/x-ndjson"), chunk(FIRST), chunk(LAST), chunk(
 
 def open_descriptors() -> int:
     """How many files and sockets this process, the gateway's thread included, holds open."""
-    return len(os.listdir("/proc/self/fd"))
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 class Setup:
@@ -108,8 +109,9 @@ async def test_path_and_query_go_as_received(target: str) -> None:
 async def test_the_backend_sees_the_clients_headers_and_no_others() -> None:
     """Order, repeats and values stay; only hop-by-hop and MELODI's own fields go, Host is set."""
     request = (
-        b"GET /api/tags HTTP/1.1\r\nHost: gateway\r\nX-B: 1\r\nAuthorization: Bearer s\r\nX-A: 2\r\n"
-        b'X-B:  3 \r\nCookie: a=b; c="d"\r\nX-Hop: gone\r\nConnection: close, X-Hop\r\nTE: trailers\r\n'
+        b"GET /api/tags HTTP/1.1\r\nHost: gateway\r\nX-B: 1\r\nAuthorization: Bearer s\r\n"
+        b'X-A: 2\r\nX-B:  3 \r\nCookie: a=b; c="d"\r\nX-Hop: gone\r\n'
+        b"Connection: close, X-Hop\r\nTE: trailers\r\n"
         b"X-Melodi-Tags: k=v\r\nX-Melodi-Energy: wait\r\nX-Utf: caf\xc3\xa9\r\n\r\n"
     )
     async with gateway([response(b"{}")]) as setup:
@@ -487,3 +489,82 @@ async def test_no_fault_leaves_a_connection_open() -> None:
         Status.INCOMPLETE: 3,
         Status.ERROR: 7,
     }
+
+
+VLLM_EVENTS = [
+    b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"x"},"finish_reason":"stop"}]}\n\n',
+    b'data: {"id":"c","choices":[],"usage":{"prompt_tokens":7,"completion_tokens":6}}\n\n',
+    b"data: [DONE]\n\n",
+]
+VLLM_STREAM = [stream_head("text/event-stream"), *map(chunk, VLLM_EVENTS), chunk(b"")]
+CHAT = b'{"model":"m","stream":true, "messages":[{"role":"user","content":"hi"}] }\n'
+
+
+async def test_usage_is_asked_of_vllm_and_taken_out_again() -> None:
+    """The record has its tokens; the client has the events that it would have had anyway."""
+    async with (
+        gateway(VLLM_STREAM, BackendKind.VLLM) as setup,
+        aiohttp.ClientSession() as client,
+        client.post(f"{setup.url}/v1/chat/completions", data=CHAT) as answer,
+    ):
+        body = await answer.read()
+        timeline = await setup.recorder.one()
+        sent = setup.backend.requests[0]
+    assert body == VLLM_EVENTS[0] + VLLM_EVENTS[2]
+    assert sent.body == CHAT[:-2] + b',"stream_options":{"include_usage":true}}\n'
+    assert (b"content-length", b"%d" % len(sent.body)) in [
+        (name.lower(), value) for name, value in sent.headers
+    ]
+    assert (timeline.status, timeline.input_tokens, timeline.output_tokens) == (Status.OK, 7, 6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "body"),
+    [
+        (BackendKind.VLLM, "/v1/chat/completions", CHAT.replace(b"true", b"false")),
+        (BackendKind.VLLM, "/v1/chat/completions", CHAT[:-2] + b',"stream_options":null}'),
+        (BackendKind.VLLM, "/v1/messages", CHAT),
+        (BackendKind.OPENAI, "/v1/chat/completions", CHAT),
+    ],
+)
+async def test_nothing_is_added_to_other_requests(
+    kind: BackendKind, path: str, body: bytes
+) -> None:
+    """Not streamed, spoken of by the client, told anyway, or a server that may not know it."""
+    async with (
+        gateway(VLLM_STREAM, kind) as setup,
+        aiohttp.ClientSession() as client,
+        client.post(f"{setup.url}{path}", data=body) as answer,
+    ):
+        assert await answer.read() == b"".join(VLLM_EVENTS)
+        assert setup.backend.requests[0].body == body
+
+
+async def test_a_cut_answer_raises_out_of_the_app() -> None:
+    """Whatever server runs it is told that the response is not whole."""
+
+    async def receive() -> dict[str, object]:
+        if not asked.is_set():
+            asked.set()
+            return {"type": "http.request", "body": GENERATE}
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(message: object) -> None:
+        sent.append(message)
+
+    asked = asyncio.Event()
+    sent: list[object] = []
+    scope = {"type": "http", "method": "POST", "path": "/api/generate", "headers": []}
+    scope |= {"raw_path": b"/api/generate", "query_string": b""}
+    async with scripted([stream_head("application/x-ndjson"), chunk(FIRST), CUT]) as backend:
+        app = create_gateway(
+            Backend(name="b", kind=BackendKind.OLLAMA, url=backend.url),
+            MemoryRecorder(),
+            SystemClock(),
+        )
+        app._upstream.open()
+        with pytest.raises(BackendBroke, match=r"backend b at .* broke off"):
+            await app(scope, receive, send)
+        await app._upstream.close()
+    assert sent[-1] == {"type": "http.response.body", "body": FIRST, "more_body": True}

@@ -347,6 +347,9 @@ def test_a_tail_draws_after_work_and_ends_with_new_work() -> None:
     assert core.totals().tail_joules < 8.0 + 80 * 0.05
     core.advance(100 * SECOND)
     assert core.totals().tail_joules == pytest.approx(8.0 + 40.0)
+    core.submit(_submission(10, 2, first=90), 100 * SECOND)
+    core.advance(200 * SECOND)
+    assert core.totals().tail_joules == pytest.approx(8.0 + 40.0 + 40.0)
 
 
 def test_touching_an_idle_model_starts_no_tail() -> None:

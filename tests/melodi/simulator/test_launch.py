@@ -27,11 +27,15 @@ def test_a_server_answers_at_once_and_is_gone_afterwards() -> None:
 def test_a_stream_under_way_does_not_hold_up_the_end() -> None:
     """Leaving the context cuts what is still being said."""
     body = {"model": "simulated", "prompt": "x", "max_tokens": 8_000, "ignore_eos": True}
-    with simulator_in_thread("vllm") as running, httpx2.Client(base_url=running.url) as client:
-        request = client.build_request("POST", "/v1/completions", json={**body, "stream": True})
-        response = client.send(request, stream=True)
-        next(response.iter_lines())
-    response.close()
+    with httpx2.Client() as client:
+        with simulator_in_thread("vllm") as running:
+            url = running.url + "/v1/completions"
+            request = client.build_request("POST", url, json={**body, "stream": True})
+            response = client.send(request, stream=True)
+            lines = response.iter_lines()
+            next(lines)
+        with pytest.raises(httpx2.RemoteProtocolError):
+            list(lines)
 
 
 def test_energy_flows_with_nobody_asking() -> None:

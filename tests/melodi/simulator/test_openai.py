@@ -172,6 +172,13 @@ def test_broken_json_and_unknown_routes_are_refused(vllm_server: RunningSimulato
     assert (missing.status_code, missing.json()) == (404, {"detail": "Not Found"})
 
 
+def test_an_over_long_embedding_input_is_refused(vllm_server: RunningSimulator) -> None:
+    """An input beyond the context is an error, as an over-long prompt is."""
+    response = _post(vllm_server, "/v1/embeddings", input="x " * 9_000)
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == "input_tokens"
+
+
 def test_vllm_tells_its_health_and_counts(vllm_server: RunningSimulator) -> None:
     """Token counters and the steps' histogram grow by what a request used."""
 

@@ -1,0 +1,45 @@
+"""A prompt sent through the gateway to a simulated server is seen alike on both ways."""
+
+import pytest
+from scripted_server import MemoryRecorder, served
+
+from melodi.clock import SystemClock
+from melodi.energy.record import Status
+from melodi.gateway.app import create_gateway
+from melodi.inference.dispatch import Dispatcher
+from melodi.inference.request import Backend, BackendKind, PromptRequest
+from melodi.simulator.launch import default_settings, simulator_in_thread
+
+SAME = (
+    "model prompt response status finish_reason input_tokens output_tokens cached_input_tokens "
+    "tokens_source backend_id load_seconds prefill_seconds decode_seconds queue_seconds streamed"
+)
+
+
+@pytest.mark.parametrize("kind", ["ollama", "vllm"])
+async def test_gateway_and_dispatch_see_the_same_request(kind: str) -> None:
+    """Eight at once: tokens, text, the engine's times and the end agree, record by record."""
+    sent, passed, clock = MemoryRecorder(), MemoryRecorder(), SystemClock()
+    model = default_settings(kind).models[0]  # type: ignore[arg-type]
+    with simulator_in_thread(kind) as simulator:  # type: ignore[arg-type]
+        backend = Backend(name="sim", kind=BackendKind(kind), url=simulator.url)
+        with served(create_gateway(backend, passed, clock)) as url:
+            through = Backend(name="sim", kind=BackendKind(kind), url=url)
+            requests = [
+                PromptRequest(
+                    backend=through, model=model, prompt=f"tell {n}", options={"max_tokens": 4 + n}
+                )
+                for n in range(8)
+            ]
+            async with Dispatcher(sent, clock) as dispatcher:
+                await dispatcher.dispatch_all(
+                    requests, concurrency=8, on_done=lambda request, timeline: None
+                )
+            await passed.all(8)
+    by_prompt = {timeline.prompt: timeline for timeline in passed.ended}
+    for timeline in sent.ended:
+        other = by_prompt[timeline.prompt]
+        assert timeline.status is Status.OK
+        for name in SAME.split():
+            assert getattr(timeline, name) == getattr(other, name), name
+        assert timeline.output_tokens == 4 + int((timeline.prompt or "").split()[1])
