@@ -248,6 +248,7 @@ class Core:
                 self._prefixes.remember(job.submission.prompt)
                 self._tally.count_prompt(job)
         self._events.extend(events)
+        self._tally.output_tokens += len(events)
         for job in ended:
             self._finish(job)
 

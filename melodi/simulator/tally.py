@@ -78,7 +78,6 @@ class Tally:
 
     def count_end(self, job: Job) -> None:
         """Add a request that has ended."""
-        self.output_tokens += job.emitted
         if job.reason is not None:
             self.finished[job.reason] += 1
 

@@ -24,6 +24,15 @@ def stub(nvml_library: Path) -> Iterator[NvmlStub]:
 
 
 @pytest.fixture
+def eight(nvml_library: Path) -> Iterator[NvmlStub]:
+    """Eight GPUs, the n-th at n + 1 hundred watts."""
+    with installed(nvml_library, devices=8) as stub:
+        for device in range(8):
+            stub.script([(0, 100 * (device + 1))], device=device)
+        yield stub
+
+
+@pytest.fixture
 def tree() -> Iterator[PowercapTree]:
     """An empty tree in a folder that every user may enter, unlike pytest's own."""
     with tempfile.TemporaryDirectory() as folder:

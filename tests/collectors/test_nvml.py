@@ -1,6 +1,5 @@
 """The NVML collector over the real binding and a stub driver whose true energy is known."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pynvml
@@ -8,7 +7,6 @@ import pytest
 from nvml_stub import Call, NvmlStub, installed
 
 from collectors.base import Kind, Measure, Reading
-from collectors.counter import Counter, Gained, Gap, GapReason
 from collectors.errors import NotPermitted, ReadFailed, Unavailable
 from collectors.nvml import NvmlCollector
 
@@ -23,15 +21,6 @@ def opened(stub: NvmlStub) -> NvmlCollector:
 def only(collector: NvmlCollector) -> Reading:
     (reading,) = collector.read().values
     return reading
-
-
-@pytest.fixture
-def eight(nvml_library: Path) -> Iterator[NvmlStub]:
-    """Eight GPUs, the n-th at n + 1 hundred watts."""
-    with installed(nvml_library, devices=8) as stub:
-        for device in range(8):
-            stub.script([(0, 100 * (device + 1))], device=device)
-        yield stub
 
 
 # ---- what is measured by what --------------------------------------------------------------
@@ -248,183 +237,6 @@ def test_mig_rows_count_once_by_their_parent(eight: NvmlStub) -> None:
         eight.make_mig_row(row, parent=1)
     names = [domain.name for domain in opened(eight).domains]
     assert names == [f"gpu:{eight.uuid(device)}" for device in (0, 1, 5, 6, 7)]
-
-
-# ---- what goes wrong while running ---------------------------------------------------------
-
-
-def test_a_transient_refusal_costs_one_reading(stub: NvmlStub) -> None:
-    """Four NotSupported in a row are a hiccup: no energy is given, and the next read works."""
-    collector = opened(stub)
-    for _ in range(3):
-        stub.fail(Call.ENERGY, NOT_SUPPORTED, count=4)
-        for _ in range(4):
-            with pytest.raises(ReadFailed):
-                collector.read()
-        assert only(collector).energy_uj is not None
-    assert stub.calls(Call.UUID_LOOKUP) == 0
-
-
-def test_a_transient_refusal_at_the_start_does_not_cost_the_counter(stub: NvmlStub) -> None:
-    """Somebody else's fast polling must not turn a counter into a gauge."""
-    stub.fail(Call.ENERGY, NOT_SUPPORTED, count=4)
-    assert opened(stub).domains[0].measure is Measure.COUNTER
-
-
-def test_five_refusals_in_a_row_are_believed(stub: NvmlStub) -> None:
-    """A GPU that refuses on and on is left alone for a while."""
-    collector = opened(stub)
-    stub.fail(Call.ENERGY, NOT_SUPPORTED)
-    for _ in range(5):
-        with pytest.raises(ReadFailed):
-            collector.read()
-    asked = stub.calls(Call.ENERGY)
-    with pytest.raises(ReadFailed, match="lost"):
-        collector.read()
-    assert stub.calls(Call.ENERGY) == asked
-
-
-def test_power_that_is_refused_costs_no_energy_and_is_given_up_after_five(stub: NvmlStub) -> None:
-    """Each field answers for itself: energy goes on, power is None, and is asked for no more."""
-    collector = opened(stub)
-    stub.fail(Call.INSTANT_GPU, NOT_SUPPORTED)
-    for _ in range(8):
-        reading = only(collector)
-        assert reading.energy_uj is not None
-        assert reading.power_uw is None
-    asked = stub.calls(Call.INSTANT_GPU)
-    collector.read()
-    assert stub.calls(Call.INSTANT_GPU) == asked
-
-
-def test_a_lost_gpu_is_one_failure_among_the_others_readings(eight: NvmlStub) -> None:
-    """Seven readings and one failure that names its domain; nothing stale is served."""
-    collector = opened(eight)
-    eight.lose_handles(device=2)
-    eight.fail(Call.UUID_LOOKUP, LOST, device=2)
-    for _ in range(3):
-        readings = collector.read()
-        assert len(readings.values) == 7
-        assert [failure.domain for failure in readings.failures] == [f"gpu:{eight.uuid(2)}"]
-    assert len(collector.conditions()) == 7
-    assert eight.uuid(2) not in collector.running_processes()
-
-
-def test_a_lost_gpu_is_found_again_by_its_uuid(stub: NvmlStub) -> None:
-    """Its handle is dead; a second later the look-up by UUID brings it back."""
-    collector = opened(stub)
-    stub.lose_handles()
-    with pytest.raises(ReadFailed):
-        collector.read()
-    stub.advance(0.9)
-    with pytest.raises(ReadFailed, match="is lost"):
-        collector.read()
-    assert stub.calls(Call.UUID_LOOKUP) == 0
-    stub.advance(0.2)
-    assert only(collector).energy_uj is not None
-    assert stub.calls(Call.UUID_LOOKUP) == 1
-
-
-def test_a_gpu_that_was_found_again_is_found_as_fast_the_next_time(stub: NvmlStub) -> None:
-    """The back-off and the wait for a new start both begin anew after a success."""
-    collector = opened(stub)
-    for _ in range(4):
-        stub.lose_handles()
-        stub.fail(Call.UUID_LOOKUP, LOST, count=3)
-        for _ in range(14):
-            with pytest.raises(ReadFailed):
-                collector.read()
-            stub.advance(1)
-        stub.advance(1.5)
-        assert only(collector).energy_uj is not None
-    assert stub.calls(Call.INIT) == 1
-
-
-def test_looking_for_a_lost_gpu_backs_off_to_a_minute(eight: NvmlStub) -> None:
-    """In an hour of 20 Hz polling a GPU that is gone is looked up about once a minute."""
-    collector = opened(eight)
-    eight.lose_handles(device=0)
-    eight.fail(Call.UUID_LOOKUP, LOST, device=0)
-    for _ in range(3_600):
-        eight.advance(1)
-        collector.read()
-    assert 50 < eight.calls(Call.UUID_LOOKUP, device=0) < 80
-    assert eight.calls(Call.INIT) == 1
-
-
-def test_when_every_gpu_stays_lost_nvml_is_started_anew(stub: NvmlStub) -> None:
-    """A driver that was taken away comes back only through a new start, once in 30 seconds."""
-    collector = opened(stub)
-    stub.lose_handles()
-    stub.fail(Call.UUID_LOOKUP, LOST)
-    for _ in range(29):
-        with pytest.raises(ReadFailed):
-            collector.read()
-        stub.advance(1)
-    assert stub.calls(Call.INIT) == 1
-    for _ in range(3):
-        with pytest.raises(ReadFailed):
-            collector.read()
-        stub.advance(1)
-    assert (stub.calls(Call.INIT), stub.initialised) == (2, 1)
-    stub.mend(Call.UUID_LOOKUP)
-    stub.advance(60)
-    assert only(collector).energy_uj is not None
-
-
-def test_a_counter_that_starts_again_is_a_gap_of_unknown_size(stub: NvmlStub) -> None:
-    """After a reset of the GPU the fall is a new epoch; no 2^64 and no range is added."""
-    collector = opened(stub)
-    (domain,) = collector.domains
-    counter = Counter(range_uj=domain.range_uj, max_power_watts=domain.max_power_watts)
-
-    stub.set_time_ns(0)
-
-    def step() -> object:
-        stub.advance(10)
-        reading = only(collector)
-        assert reading.energy_uj is not None
-        return counter.feed(reading.at_ns, reading.energy_uj)
-
-    step()
-    assert step() == Gained(10_000_000_000, 3_000_000_000)
-    stub.restart_counter()
-    assert step() == Gap(20_000_000_000, GapReason.RESET)
-    assert step() == Gained(30_000_000_000, 3_000_000_000)
-
-
-def test_impossible_power_is_rejected(stub: NvmlStub) -> None:
-    """588 W from a 35 W part is no reading: beside a counter None, alone a failure."""
-    stub.set_limit_watts(35)
-    beside, stub_power = opened(stub), 588
-    stub.force_power_watts(stub_power)
-    assert only(beside).power_uw is None
-    stub.fail(Call.ENERGY, NOT_SUPPORTED)
-    alone = opened(stub)
-    with pytest.raises(ReadFailed, match="588 W"):
-        alone.read()
-    stub.force_power_watts(35)
-    assert only(alone).power_uw == 35_000_000
-
-
-def test_what_is_plausible_follows_a_limit_moved_at_run_time(stub: NvmlStub) -> None:
-    """An administrator who raises the limit does not make true power impossible."""
-    stub.set_limit_watts(100)
-    collector = opened(stub)
-    assert only(collector).power_uw is None
-    stub.set_limit_watts(400)
-    assert collector.conditions()[0].power_limit_watts == 400
-    assert only(collector).power_uw == 300_000_000
-    assert collector.domains[0].max_power_watts == pytest.approx(440)
-
-
-def test_zero_is_a_measurement(stub: NvmlStub) -> None:
-    """A GPU that says 0 W says 0, not nothing."""
-    stub.set_limit_watts(400)
-    stub.script([(1, 300), (2, 0)])
-    collector = opened(stub)
-    stub.set_time_ns(3_000_000_000)
-    assert only(collector).power_uw == 0
 
 
 # ---- conditions and processes --------------------------------------------------------------

@@ -8,7 +8,8 @@ from melodi.energy.record import Status
 from melodi.gateway.app import create_gateway
 from melodi.inference.dispatch import Dispatcher
 from melodi.inference.request import Backend, BackendKind, PromptRequest
-from melodi.simulator.launch import default_settings, simulator_in_thread
+from melodi.simulator.launch import simulator_in_thread
+from melodi.simulator.settings import SimulatorSettings
 
 SAME = (
     "model prompt response status finish_reason input_tokens output_tokens cached_input_tokens "
@@ -20,8 +21,9 @@ SAME = (
 async def test_gateway_and_dispatch_see_the_same_request(kind: str) -> None:
     """Eight at once: tokens, text, the engine's times and the end agree, record by record."""
     sent, passed, clock = MemoryRecorder(), MemoryRecorder(), SystemClock()
-    model = default_settings(kind).models[0]  # type: ignore[arg-type]
-    with simulator_in_thread(kind) as simulator:  # type: ignore[arg-type]
+    settings = SimulatorSettings(load_seconds=0.05, request_metrics=True)
+    model = settings.models[0]
+    with simulator_in_thread(kind, settings=settings) as simulator:  # type: ignore[arg-type]
         backend = Backend(name="sim", kind=BackendKind(kind), url=simulator.url)
         with served(create_gateway(backend, passed, clock)) as url:
             through = Backend(name="sim", kind=BackendKind(kind), url=url)

@@ -379,6 +379,15 @@ def test_a_submission_dated_before_the_present_arrives_now() -> None:
     assert core.energy_uj(SECOND) == before
 
 
+def test_output_tokens_count_as_they_come() -> None:
+    """A scrape in the midst of an answer sees the tokens so far, not only finished answers'."""
+    core = _core()
+    core.submit(_submission(20, 50), 0)
+    core.advance(100 * MS)
+    spoken = [event for event in core.drain() if event.kind is EventKind.TOKEN]
+    assert core.totals().output_tokens == len(spoken) == 12
+
+
 def test_an_unknown_request_has_no_truth() -> None:
     """Asking for the truth of a request that never was is a KeyError."""
     with pytest.raises(KeyError):

@@ -11,7 +11,9 @@ import httpx2
 import ollama
 import pytest
 
+from melodi.simulator.jobs import Submission
 from melodi.simulator.launch import RunningSimulator
+from melodi.simulator.ollama import MAX_QUEUE
 
 MODEL = "simulated"
 DURATIONS = {"total_duration", "load_duration", "prompt_eval_duration", "eval_duration"}
@@ -191,6 +193,25 @@ def test_unknown_routes_and_methods_are_plain_text(ollama_server: RunningSimulat
     missing = httpx2.get(ollama_server.url + "/api/nothing")
     assert (missing.status_code, missing.text) == (404, "404 page not found")
     assert httpx2.get(ollama_server.url + "/api/chat").status_code == 405
+
+
+def test_a_full_queue_is_said_to_be_full(ollama_server: RunningSimulator) -> None:
+    """Past 512 waiting requests the next is refused with 503."""
+    core, now_ns = ollama_server.core, time.monotonic_ns()
+    loaded = core.loaded(now_ns)
+    assert loaded is not None
+    queued = Submission(
+        model=loaded.model,
+        context_tokens=loaded.context_tokens,
+        prompt=range(10),
+        output_tokens=8_000,
+    )
+    ids = [core.submit(queued, now_ns) for _ in range(MAX_QUEUE + 1)]
+    refused = _post(ollama_server, "/api/generate", prompt="x")
+    for request in reversed(ids):
+        core.cancel(request, now_ns)
+    assert (refused.status_code, set(refused.json())) == (503, {"error"})
+    assert refused.json()["error"].startswith("server busy")
 
 
 def test_unknown_options_are_ignored(client: ollama.Client) -> None:

@@ -8,7 +8,6 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
 from melodi.errors import StoreError
-from melodi.store.database import open_engine
 from melodi.store.migrate import SchemaState, check, downgrade, upgrade
 from melodi.store.schema import metadata
 
