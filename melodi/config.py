@@ -105,6 +105,8 @@ class BackendSettings(Section):
     listen: Address | None = None
     expose: bool = False
     devices: Literal["auto"] | list[str] = "auto"
+    usage: Literal["ask", "as-is"] = "ask"
+    """Whether the gateway may ask a vLLM stream for its token counts, and take them out again."""
     api_key: str | None = Field(default=None, repr=False)
 
 

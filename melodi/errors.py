@@ -5,6 +5,7 @@ MelodiError
 ├── StoreError        the database cannot be opened, read or written
 ├── PromptSetError    a prompt file cannot be used
 └── BackendError      a backend is unknown, away, or refused
+CutShort              an answer ends without its proper end, on purpose
 """
 
 
@@ -26,3 +27,7 @@ class PromptSetError(MelodiError):
 
 class BackendError(MelodiError):
     """A backend is unknown, away, or refused the request."""
+
+
+class CutShort(Exception):
+    """Ends an answer without its proper end, on purpose: the server need not explain it."""

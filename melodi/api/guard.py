@@ -1,8 +1,8 @@
 """Keeps web pages of elsewhere from using a browser to call this API."""
 
+import re
 from collections.abc import Iterable
 from ipaddress import ip_address
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from melodi.api.answers import problem
 
+_HOST = re.compile(r"(?:\[(?P<address>[0-9A-Fa-f:.]+)\]|(?P<name>[\w.-]+))(?::\d+)?", re.ASCII)
 _ANY_ADDRESS = frozenset({"0.0.0.0", "::"})
 
 
@@ -54,8 +55,5 @@ class Guard:
 
 def _name_in(host: str) -> str:
     """The host without its port, in small letters; empty where it is malformed."""
-    try:
-        parts = urlsplit(f"//{host}")
-    except ValueError:
-        return ""
-    return parts.hostname or "" if parts.netloc == host else ""
+    match = _HOST.fullmatch(host)
+    return (match["address"] or match["name"]).lower() if match else ""

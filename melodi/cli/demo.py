@@ -31,6 +31,9 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Send prompts to a simulated backend and show joules beside the simulator's true joules."""
+    from melodi.logs import configure_logging
+
+    configure_logging()
     asyncio.run(_demo(requests, stay=not exit_, as_json=as_json))
 
 

@@ -50,6 +50,7 @@ def run(
     """Send prompts to a backend and show what each cost. Ends with 1 if one of them failed."""
     from melodi.config import load
     from melodi.datasets.prompts import load as load_prompts
+    from melodi.logs import configure_logging
 
     settings = load(config)
     chosen = load_prompts(prompts, task=task, limit=limit, seed=seed)
@@ -64,6 +65,7 @@ def run(
         campaign or chosen.name,
         timeout_seconds=timeout,
     )
+    configure_logging()
     records = asyncio.run(_run(settings, job))
     if as_json:
         print_json({"items": [record_json(one) for one in records], "next_cursor": None})

@@ -15,7 +15,9 @@ def serve(*, config: Config = None) -> None:
     import asyncio
 
     from melodi.config import load
+    from melodi.logs import configure_logging
 
+    configure_logging()
     asyncio.run(_serve(load(config)))
 
 

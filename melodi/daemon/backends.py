@@ -72,6 +72,7 @@ def _backend(settings: BackendSettings) -> Backend:
         url=settings.url,
         devices=devices,
         api_key=settings.api_key,
+        asks_usage=settings.usage == "ask",
     )
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from melodi.energy.attribution import Setting, Settlement, Share
-from melodi.energy.bins import Bin, Interval
+from melodi.energy.bins import NS_PER_SECOND, Bin, Interval
 from melodi.energy.record import DomainEnergy, Quality
 
 MEASURED_REFRESHES = 10
@@ -75,10 +75,11 @@ class Tally:
 
     def energy(self, service: Interval) -> DomainEnergy:
         """The domain's part of the record of a request whose service is over."""
-        uncovered = self.covered_ns < service.length_ns
-        reasons = self.reasons | {"unmeasured"} if uncovered else self.reasons
+        uncovered_ns = service.length_ns - self.covered_ns
+        reasons = self.reasons | {"unmeasured"} if uncovered_ns else self.reasons
         facts, known = self.facts, self.covered_ns > 0
         divided = known and self.divided
+        unseen = self._most_joules(uncovered_ns)
         return DomainEnergy(
             scope=facts.scope,
             source=facts.source,
@@ -87,13 +88,22 @@ class Tally:
             idle_share_joules=self.idle_share if divided else None,
             load_joules=self.load if known or self.load > 0 else None,
             low_joules=self.low if known else None,
-            high_joules=self.high if known else None,
+            high_joules=self.high + unseen if known and unseen is not None else None,
             exclusive_low_joules=self.exclusive_low if divided else None,
-            exclusive_high_joules=self.exclusive_high if divided else None,
+            exclusive_high_joules=(
+                self.exclusive_high + unseen if divided and unseen is not None else None
+            ),
             idle_watts=self.idle_watts,
             quality=self._quality(service),
             reasons=tuple(sorted(reasons)),
         )
+
+    def _most_joules(self, uncovered_ns: int) -> float | None:
+        """What may have been used while nobody measured; None: there is no telling."""
+        if uncovered_ns == 0:
+            return 0.0
+        watts = self.facts.max_watts
+        return None if watts is None else watts * uncovered_ns / NS_PER_SECOND
 
     def _quality(self, service: Interval) -> Quality:
         refreshes = service.length_ns / self.facts.refresh_ns

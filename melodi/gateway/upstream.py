@@ -7,7 +7,7 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
-from melodi.errors import BackendError
+from melodi.errors import BackendError, CutShort
 from melodi.gateway.headers import Headers
 from melodi.inference.recording import broken, unreachable
 from melodi.inference.request import Backend
@@ -28,7 +28,7 @@ class BackendAway(BackendError):
     """No connection to the backend could be made."""
 
 
-class BackendBroke(BackendError):
+class BackendBroke(BackendError, CutShort):
     """The backend closed the connection before its answer, or amid it."""
 
 

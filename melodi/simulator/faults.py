@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from melodi.errors import CutShort
+
 
 class FaultKind(StrEnum):
     """How a request fails."""
@@ -17,7 +19,7 @@ class FaultKind(StrEnum):
     """The request is refused before anything runs."""
 
 
-class ConnectionCut(Exception):
+class ConnectionCut(CutShort):
     """The connection is to close without a proper end."""
 
 

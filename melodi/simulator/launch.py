@@ -2,13 +2,14 @@
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import uvicorn
 
 from melodi.clock import Clock, SystemClock
+from melodi.serving import bind, url_of
 from melodi.simulator.core import Core
 from melodi.simulator.sensor import PowerSensor
 from melodi.simulator.server import ServerKind, create_simulator
@@ -54,11 +55,19 @@ def simulator_in_thread(
 
 
 def run_simulator(
-    kind: ServerKind, *, port: int, settings: SimulatorSettings | None = None
+    kind: ServerKind,
+    *,
+    port: int,
+    on_bound: Callable[[str], None],
+    settings: SimulatorSettings | None = None,
 ) -> None:
-    """Serve on 127.0.0.1 until interrupted."""
-    server, _, listener = _prepare(kind, port, settings, None)
+    """Serve on 127.0.0.1 until interrupted; `on_bound` is told the URL first.
+
+    Raises ConfigError where the port cannot be had.
+    """
+    server, running, listener = _prepare(kind, port, settings, None)
     with listener:
+        on_bound(running.url)
         server.run([listener])
 
 
@@ -80,6 +89,5 @@ def _prepare(
         ws="none",
         timeout_graceful_shutdown=1,
     )
-    listener = socket.create_server((HOST, port))
-    url = f"http://{HOST}:{listener.getsockname()[1]}"
-    return uvicorn.Server(config), RunningSimulator(url, core, sensor), listener
+    listener = bind(f"{HOST}:{port}")
+    return uvicorn.Server(config), RunningSimulator(url_of(listener), core, sensor), listener

@@ -87,7 +87,10 @@ def select_page(
     place = (requests.c.started_at, requests.c.id)
     statement = sa.select(requests).where(*_conditions(wanted))
     if cursor is not None:
-        statement = statement.where(sa.tuple_(*place) < sa.tuple_(*decode_cursor(cursor)))
+        # Inside a tuple a value does not take on the type of the column it is compared with.
+        last = zip(place, decode_cursor(cursor), strict=True)
+        after = sa.tuple_(*(sa.literal(value, column.type) for column, value in last))
+        statement = statement.where(sa.tuple_(*place) < after)
     return statement.order_by(*(column.desc() for column in place)).limit(limit)
 
 

@@ -206,7 +206,7 @@ def served(app: Any, **options: Any) -> Iterator[str]:
 async def until(condition: Callable[[], bool], *, seconds: float = 5) -> None:
     """Wait for a condition that has no event."""
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what is waited for is in another thread
+        while not condition():
             await asyncio.sleep(0.002)
 
 

@@ -68,7 +68,10 @@ def test_run_simulator_serves_until_interrupted() -> None:
     """Alone in a process it answers on its port and ends by SIGINT."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    code = f"from melodi.simulator.launch import run_simulator; run_simulator('vllm', port={port})"
+    code = (
+        "from melodi.simulator.launch import run_simulator; "
+        f"run_simulator('vllm', port={port}, on_bound=print)"
+    )
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     try:
         with httpx2.Client(transport=httpx2.HTTPTransport(retries=20)) as client:

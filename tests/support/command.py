@@ -1,0 +1,62 @@
+"""Runs the script `melodi` as a person would."""
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+MELODI = Path(sys.executable).with_name("melodi")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A command that has ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+@dataclass(frozen=True)
+class Shell:
+    """A folder to work in, with data of its own."""
+
+    folder: Path
+    timeout: float = 60
+
+    @property
+    def environment(self) -> dict[str, str]:
+        kept = {name: text for name, text in os.environ.items() if not name.startswith("MELODI_")}
+        own = {"XDG_DATA_HOME": str(self.folder / "data"), "COLUMNS": "160", "NO_COLOR": "1"}
+        return kept | own
+
+    def melodi(self, *words: str | Path, **environment: str) -> Ended:
+        """Run `melodi` with these words."""
+        ended = subprocess.run(
+            [MELODI, *words],
+            cwd=self.folder,
+            env=self.environment | environment,
+            capture_output=True,
+            text=True,
+            timeout=self.timeout,
+            check=False,
+        )
+        return Ended(ended.returncode, ended.stdout, ended.stderr)
+
+    def start(self, *words: str | Path) -> "subprocess.Popen[str]":
+        """Start `melodi` with these words, and go on."""
+        return subprocess.Popen(
+            [MELODI, *words],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+
+def is_clear(text: str) -> bool:
+    """A message for people: something is said, and there is no traceback."""
+    return bool(text.strip()) and not re.search(r"Traceback|^\s+File ", text, re.MULTILINE)
