@@ -1,6 +1,5 @@
 """Keeps the books: bins stay open until everybody in them has ended, then every joule is posted."""
 
-from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -8,6 +7,7 @@ from melodi.energy.accounts import MinuteAccounts
 from melodi.energy.attribution import Setting, Settlement, settle
 from melodi.energy.bins import NS_PER_SECOND, UJ_PER_JOULE, Bin, Interval, Span
 from melodi.energy.idle import IdleLearner
+from melodi.energy.pending import OpenDomain, PendingRequest
 from melodi.energy.policies import Policy
 from melodi.energy.tally import DomainFacts, Tally
 from melodi.energy.total import RequestEnergy, total, unmeasured
@@ -18,56 +18,6 @@ SILENCE_NS = 10 * NS_PER_SECOND
 LEARNING_NS = 10 * NS_PER_SECOND
 TAIL_NS = 5 * NS_PER_SECOND
 NS_PER_MINUTE = 60 * NS_PER_SECOND
-
-
-@dataclass(slots=True)
-class _Request:
-    """A request that the books still follow."""
-
-    id: str
-    domains: tuple[str, ...]
-    sent_ns: int
-    tallies: dict[str, Tally]
-    span: Span | None = None
-    """Known once it has ended."""
-    concurrency_mean: float | None = None
-
-    def seen_until(self, now_ns: int) -> Span:
-        """Its service as far as it is known at `now_ns`."""
-        return self.span or Span(self.id, Interval(self.sent_ns, max(self.sent_ns, now_ns)))
-
-
-@dataclass(slots=True)
-class _Domain:
-    """One domain's open bins and what has been learned of it."""
-
-    facts: DomainFacts
-    idle: IdleLearner
-    open: deque[Bin] = field(default_factory=deque)
-    closed_ns: int | None = None
-    """End of the last closed bin."""
-    closed_uj: int | None = None
-    """The curve's total there: measured joules are differences of these."""
-    last_busy_ns: int | None = None
-
-    @property
-    def heard_ns(self) -> int | None:
-        """Until when its sensor has told its energy."""
-        return self.open[-1].end_ns if self.open else self.closed_ns
-
-    def idle_since(self, bin_: Bin, spans: Sequence[Span]) -> int | None:
-        """How long before the bin the last service ended, in ns; None: there was none yet."""
-        ends_ns = [min(part.end_ns, bin_.end_ns) for span in spans for part in span.parts]
-        self.last_busy_ns = max((*ends_ns, self.last_busy_ns or 0)) or None
-        return None if self.last_busy_ns is None else max(0, bin_.start_ns - self.last_busy_ns)
-
-    def look_ahead(self, until_ns: int) -> None:
-        """Learn the idle power, if it can be, from open bins with nobody in them."""
-        ahead = IdleLearner()
-        for bin_ in self.open:
-            if bin_.end_ns <= until_ns:
-                ahead.feed(bin_, quiet=True)
-        self.idle.watts = ahead.watts
 
 
 @dataclass(slots=True)
@@ -99,10 +49,10 @@ class Ledger:
         self.policy = policy
         self._quiet_ns = quiet_ns
         self._domains = {
-            facts.name: _Domain(facts, IdleLearner(watts=known.get(facts.name)))
+            facts.name: OpenDomain(facts, IdleLearner(watts=known.get(facts.name)))
             for facts in domains
         }
-        self._requests: dict[str, _Request] = {}
+        self._requests: dict[str, PendingRequest] = {}
         slowest_ns = max((one.facts.refresh_ns for one in self._domains.values()), default=0)
         self.settle_ns = min(2 * slowest_ns, MAX_SETTLE_NS)
 
@@ -116,7 +66,7 @@ class Ledger:
         """A request has been sent; it may be in service on `domains` from now on."""
         names = tuple(name for name in domains if name in self._domains)
         tallies = {name: Tally(self._domains[name].facts) for name in names}
-        self._requests[request] = _Request(request, names, at_ns, tallies)
+        self._requests[request] = PendingRequest(request, names, at_ns, tallies)
 
     def end(self, request: str, span: Span | None) -> None:
         """The request is over; `span` is its service, None if it was never served."""
@@ -173,7 +123,7 @@ class Ledger:
                     )
         return self._energy(entry, span, tallies, provisional=True)
 
-    def _may_close(self, domain: _Domain, bin_: Bin, now_ns: int) -> bool:
+    def _may_close(self, domain: OpenDomain, bin_: Bin, now_ns: int) -> bool:
         age_ns = now_ns - bin_.end_ns
         if age_ns < self.settle_ns:
             return False
@@ -188,7 +138,7 @@ class Ledger:
             return age_ns >= MAX_OPEN_NS
         return age_ns >= LEARNING_NS or not self._could_learn(domain, bin_, now_ns)
 
-    def _could_learn(self, domain: _Domain, bin_: Bin, now_ns: int) -> bool:
+    def _could_learn(self, domain: OpenDomain, bin_: Bin, now_ns: int) -> bool:
         """Whether to wait a little, so that the first idle seconds of all are known as idle."""
         if domain.idle.watts is not None:
             return False
@@ -202,7 +152,7 @@ class Ledger:
         return domain.idle.watts is None
 
     def _close(
-        self, domain: _Domain, bin_: Bin, account: MinuteAccounts, closing: Closing, now_ns: int
+        self, domain: OpenDomain, bin_: Bin, account: MinuteAccounts, closing: Closing, now_ns: int
     ) -> None:
         start_uj = bin_.total_uj - (bin_.energy_uj or 0)
         measured_from = start_uj if domain.closed_uj is None else domain.closed_uj
@@ -222,14 +172,14 @@ class Ledger:
         closing.touched.update(tallies)
         domain.idle.feed(bin_, quiet=since_ns is None or since_ns >= self._quiet_ns)
 
-    def _spans(self, domain: _Domain, bin_: Bin, now_ns: int) -> list[Span]:
+    def _spans(self, domain: OpenDomain, bin_: Bin, now_ns: int) -> list[Span]:
         """Everybody who may have been in service during the bin."""
         name = domain.facts.name
         entries = (one for one in self._requests.values() if name in one.domains)
         return [span for one in entries if _touches(bin_, span := one.seen_until(now_ns))]
 
     def _post(
-        self, domain: _Domain, bin_: Bin, spans: Sequence[Span], tallies: dict[str, Tally]
+        self, domain: OpenDomain, bin_: Bin, spans: Sequence[Span], tallies: dict[str, Tally]
     ) -> Settlement | None:
         """Divide the bin; of the shares, those of `tallies` are kept. None: it was not measured."""
         for span in spans:
@@ -256,7 +206,7 @@ class Ledger:
             del self._requests[entry.id]
         closing.touched.difference_update(closing.final)
 
-    def _is_final(self, entry: _Request, now_ns: int) -> bool:
+    def _is_final(self, entry: PendingRequest, now_ns: int) -> bool:
         """All its bins are closed, or its sensor has been silent for too long to wait for them."""
         if entry.span is None:
             return False
@@ -274,7 +224,7 @@ class Ledger:
 
     def _energy(
         self,
-        entry: _Request,
+        entry: PendingRequest,
         span: Span,
         tallies: dict[str, Tally],
         *,
@@ -300,7 +250,7 @@ class Ledger:
         heard_ns = self._domains[name].heard_ns or service.start_ns
         return Interval(service.start_ns, max(service.start_ns, min(service.end_ns, heard_ns)))
 
-    def _concurrency(self, entry: _Request, span: Span) -> float | None:
+    def _concurrency(self, entry: PendingRequest, span: Span) -> float | None:
         """Mean number of requests in service on the same domains while this one was."""
         length_ns = span.service.length_ns
         if length_ns <= 0:

@@ -79,10 +79,13 @@ def test_a_defect_is_a_500_without_a_traceback(
     assert "Traceback" not in answer.text
 
 
-def test_a_body_that_is_no_json_is_a_problem_that_does_not_repeat_it(client: TestClient) -> None:
+@pytest.mark.parametrize("content", [b'{"prompt": hush', b'{"backend": ["hush"]}'])
+def test_a_body_that_is_wrong_is_a_problem_that_does_not_repeat_it(
+    client: TestClient, content: bytes
+) -> None:
     """422, and the words that were sent are not sent back."""
     headers = {"Content-Type": "application/json"}
-    answer = client.post("/v1/requests", content=b'{"prompt": hush', headers=headers)
+    answer = client.post("/v1/requests", content=content, headers=headers)
     assert answer.status_code == 422
     assert "hush" not in answer.text
 
@@ -114,6 +117,12 @@ def test_a_host_that_is_not_ours_is_refused(client: TestClient, host: str, path:
     """A name that somebody pointed at this machine does not open any route."""
     answer = client.get(path, headers={"Host": host})
     assert (answer.status_code, answer.json()["status"]) == (421, 421)
+
+
+def test_two_hosts_are_no_host(client: TestClient) -> None:
+    """Which of them another reader would believe is not known."""
+    headers = [("Host", "127.0.0.1"), ("Host", "evil.example")]
+    assert client.get("/healthz", headers=headers).status_code == 421
 
 
 def test_on_all_interfaces_addresses_are_good_and_names_are_not(daemon: Any) -> None:

@@ -230,6 +230,22 @@ def test_closing_writes_what_waits(fake: FakeStore, writer: RecordWriter) -> Non
         writer.submit(batch()).result(0)
 
 
+def test_closing_gives_a_database_that_is_away_its_time(
+    fake: FakeStore, writer: RecordWriter
+) -> None:
+    """What the database takes back up before the close's time is over is written."""
+    fake.away = True
+    written = writer.submit(batch())
+    closing = threading.Thread(target=writer.close, args=(10,))
+    closing.start()
+    attempts = fake.attempts
+    wait_until(lambda: fake.attempts > attempts + 2)
+    fake.away = False
+    closing.join(10)
+    assert written.result(0)
+    assert writer.lost == 0
+
+
 def test_closing_on_a_dead_database_ends_and_counts_the_lost(
     fake: FakeStore, writer: RecordWriter
 ) -> None:
