@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 
 import melodi
 from melodi.api import backends, domains, health, ledger, requests
@@ -20,7 +21,8 @@ def create_api(services: Services, *, names: Iterable[str] = ()) -> FastAPI:
     Clients may call it by loopback names and by `names`: the host it listens on, and any other
     name that it has.
     """
-    app = FastAPI(
+    # Hosts without a way to the internet show their documentation too.
+    app: FastAPI = FastAPIOffline(
         title="MELODI",
         summary="What each prompt cost in joules",
         version=melodi.__version__,

@@ -3,7 +3,7 @@
 import hashlib
 import hmac
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +16,13 @@ from melodi.inference.timeline import RequestTimeline
 
 LOAD_FLOOR_SECONDS = 0.1
 """Ollama reports a few ms of load for a warm model: only longer ones are a load."""
+
+
+FROM_OUTSIDE = (
+    *("model", "model_digest", "backend_version", "campaign", "task", "tags"),
+    *("prompt", "response", "generation", "finish_reason", "error"),
+)
+"""Fields whose text comes from clients and backends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +81,7 @@ def compose(
     tokens = timeline.output_tokens
     joules = energy.energy_joules
     costs = {field.name: getattr(energy, field.name) for field in fields(RequestEnergy)}
-    return EnergyRecord(
+    seen = EnergyRecord(
         id=timeline.id,
         provisional=provisional,
         host=host,
@@ -105,6 +112,7 @@ def compose(
         **costs,
         **_hardware([conditions[name] for name in energy.domains if name in conditions]),
     )
+    return replace(seen, **{name: clean(getattr(seen, name)) for name in FROM_OUTSIDE})
 
 
 def _durations(timeline: RequestTimeline) -> dict[str, Any]:
@@ -123,6 +131,24 @@ def _durations(timeline: RequestTimeline) -> dict[str, Any]:
         "prefill_seconds": timeline.prefill_seconds,
         "decode_seconds": decode if timeline.decode_seconds is None else timeline.decode_seconds,
     }
+
+
+def clean(value: Any) -> Any:
+    """The same value with text that every database can hold: no NUL, no lone surrogates.
+
+    What cannot be held becomes U+FFFD, as a reader of broken text sees it.
+    """
+    if isinstance(value, str):
+        return (
+            value.encode("utf-16", "surrogatepass")
+            .decode("utf-16", "replace")
+            .replace("\0", "\ufffd")
+        )
+    if isinstance(value, dict):
+        return {clean(key): clean(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [clean(one) for one in value]
+    return value
 
 
 def _private(timeline: RequestTimeline, privacy: Privacy) -> dict[str, Any]:

@@ -145,6 +145,8 @@ class Runtime:
             found.append("nothing can be measured on this host; see: melodi doctor")
         if self.writer.fault is not None:
             found.append(f"the database cannot be written: {self.writer.fault}")
+        if self.writer.lost:
+            found.append(f"{self.writer.lost} batches of records were lost; see the log")
         return found
 
 

@@ -187,3 +187,20 @@ def test_every_figure_of_the_energy_reaches_the_record() -> None:
     assert {field.name for field in fields(RequestEnergy)} <= {
         field.name for field in fields(EnergyRecord)
     }
+
+
+def test_text_that_a_database_cannot_hold_is_made_holdable() -> None:
+    """A NUL or half a surrogate pair in a prompt must not cost anybody a record."""
+    record = record_of(
+        timeline(
+            prompt="a\0b\ud800c 😀",
+            model="m\udfff",
+            tags={"k\0": "v\ud800"},
+            generation={"stop": ["\0"], "seed": 1},
+        ),
+        prompts="text",
+    )
+    assert record.prompt == "a\ufffdb\ufffdc 😀"
+    assert record.model == "m\ufffd"
+    assert record.tags == {"k\ufffd": "v\ufffd"}
+    assert record.generation == {"stop": ["\ufffd"], "seed": 1}
