@@ -31,6 +31,8 @@ class Share:
     """The part of `active` before the first token; 0 where that was not seen."""
     low: float = 0.0
     high: float = 0.0
+    alone: bool = False
+    """Nobody else can have been in service: all active energy of the bin is its own."""
     exclusive_low: float = 0.0
     exclusive_high: float = 0.0
 
@@ -116,9 +118,12 @@ def _share(
     span = seat.span
     if seat.loads:
         return Share(request=span.request, load=own_active + own_idle)
-    surely = span.service.widened(-bin_.half_width_ns).overlap_ns(bin_.start_ns, bin_.end_ns) > 0
+    surely = _shortest(span.service, bin_) > 0
     alone = len(seats) == 1
-    low, high = _bounds(bin_, span, own_idle, alone=alone, active=active, setting=setting)
+    if alone:
+        low, high = _bounds_alone(bin_, span.service, setting)
+    else:
+        low, high = _bounds_shared(bin_, span.service, setting, active=active, seats=len(seats))
     point = own_active + own_idle
     return Share(
         request=span.request,
@@ -127,27 +132,43 @@ def _share(
         prefill=_prefill(bin_, span, own_active),
         low=min(low, point),
         high=max(high, point),
-        exclusive_low=active if alone and surely else 0.0,
+        alone=alone and surely,
+        exclusive_low=_surely_dynamic(bin_, setting) if alone and surely else 0.0,
         exclusive_high=active,
     )
 
 
-def _bounds(
-    bin_: Bin, span: Span, own_idle: float, *, alone: bool, active: float, setting: Setting
-) -> tuple[float, float]:
-    """Alone: what its part of the bin can hold. In company: none or all of the active energy."""
-    if not alone:
-        return own_idle, own_idle + active
+def _surely_dynamic(bin_: Bin, setting: Setting) -> float:
+    """Our dynamic joules, below 0 where the bin's edges make it seem longer than it was.
+
+    Cutting those off would keep the errors of the other bins, which these make up for.
+    """
     assert bin_.joules is not None
-    shortest = span.service.widened(-bin_.half_width_ns).overlap_ns(bin_.start_ns, bin_.end_ns)
+    idle = (setting.idle_watts or 0.0) * bin_.length_ns / NS_PER_SECOND
+    return (bin_.joules - idle) * (1.0 if setting.our_share is None else setting.our_share)
+
+
+def _bounds_alone(bin_: Bin, service: Interval, setting: Setting) -> tuple[float, float]:
+    """What its part of the bin can hold."""
+    assert bin_.joules is not None
     return part_bounds(
         bin_.joules,
         bin_.length_ns / NS_PER_SECOND,
-        part_low_seconds=shortest / NS_PER_SECOND,
-        part_high_seconds=_longest(span.service, bin_) / NS_PER_SECOND,
+        part_low_seconds=_shortest(service, bin_) / NS_PER_SECOND,
+        part_high_seconds=_longest(service, bin_) / NS_PER_SECOND,
         min_watts=setting.idle_watts or 0.0,
         max_watts=setting.max_watts,
     )
+
+
+def _bounds_shared(
+    bin_: Bin, service: Interval, setting: Setting, *, active: float, seats: int
+) -> tuple[float, float]:
+    """None or all of the active energy; of the idle power an equal part or, at times, all."""
+    idle_watts = setting.idle_watts or 0.0
+    least_idle = idle_watts * _shortest(service, bin_) / NS_PER_SECOND / seats
+    most_idle = idle_watts * _longest(service, bin_) / NS_PER_SECOND
+    return least_idle, active + most_idle
 
 
 def _prefill(bin_: Bin, span: Span, own_active: float) -> float:
@@ -157,6 +178,10 @@ def _prefill(bin_: Bin, span: Span, own_active: float) -> float:
     tau = span.service.overlap_ns(bin_.start_ns, bin_.end_ns)
     before = Interval(span.service.start_ns, max(span.service.start_ns, span.first_token_ns))
     return own_active * before.overlap_ns(bin_.start_ns, bin_.end_ns) / tau if tau else 0.0
+
+
+def _shortest(service: Interval, bin_: Bin) -> int:
+    return service.widened(-bin_.half_width_ns).overlap_ns(bin_.start_ns, bin_.end_ns)
 
 
 def _longest(service: Interval, bin_: Bin) -> int:

@@ -158,6 +158,7 @@ class Ledger:
         measured_from = start_uj if domain.closed_uj is None else domain.closed_uj
         account.measured_joules += (bin_.total_uj - measured_from) / UJ_PER_JOULE
         domain.closed_ns, domain.closed_uj = bin_.end_ns, bin_.total_uj
+        domain.half_width_ns = bin_.half_width_ns
         name = domain.facts.name
         spans = self._spans(domain, bin_, now_ns)
         tallies = {span.request: self._requests[span.request].tallies[name] for span in spans}
@@ -210,9 +211,9 @@ class Ledger:
         """All its bins are closed, or its sensor has been silent for too long to wait for them."""
         if entry.span is None:
             return False
-        end_ns = entry.span.service.end_ns
         for name in entry.domains:
             domain = self._domains[name]
+            end_ns = entry.span.service.end_ns + domain.half_width_ns
             if domain.closed_ns is not None and domain.closed_ns >= end_ns:
                 continue
             heard_ns = domain.heard_ns

@@ -37,6 +37,8 @@ class OpenDomain:
     """End of the last closed bin."""
     closed_uj: int | None = None
     """The curve's total there: measured joules are differences of these."""
+    half_width_ns: int = 0
+    """How far the latest edges may lie from where they are placed."""
     last_busy_ns: int | None = None
 
     @property

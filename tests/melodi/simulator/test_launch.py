@@ -50,7 +50,7 @@ def test_a_taken_port_is_an_error_at_once() -> None:
     """The caller learns it, not a thread."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(OSError, match="in use"), simulator_in_thread("vllm", port=port):
+        with pytest.raises(ConfigError, match="in use"), simulator_in_thread("vllm", port=port):
             pass
 
 
