@@ -38,6 +38,7 @@ from melodi.store.writer import RecordWriter
 UNKNOWN_REFRESH_NS = 100_000_000
 """Assumed where a sensor does not tell its refresh: the slowest known of NVML's."""
 HOUSEKEEPING_SECONDS = 60
+FIRST_EDGE_SECONDS = 1.0
 ANSWER_SECONDS = 15.0
 """How long the answer to a dispatched prompt waits for its energy to be final."""
 BOOKS_GRACE_SECONDS = 5.0
@@ -182,6 +183,7 @@ async def running(
         runtime.books.start()
         housekeeping = asyncio.create_task(_housekeeping(runtime))
         stack.push_async_callback(_cancelled, housekeeping)
+        await _first_edges(runtime.sampler)
         yield runtime
 
 
@@ -204,6 +206,14 @@ async def _housekeeping(runtime: Runtime) -> None:
         await runtime.backends_known.look()
         await asyncio.sleep(HOUSEKEEPING_SECONDS)
         await asyncio.to_thread(_keep_idle, runtime)
+
+
+async def _first_edges(sampler: Sampler) -> None:
+    """Let the curves begin, so that the first request is measured; a dead sensor waits for none."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(FIRST_EDGE_SECONDS):
+            while not all(curve.edges for curve in sampler.curves.values()):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

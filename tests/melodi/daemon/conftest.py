@@ -1,7 +1,7 @@
 """A daemon in front of a simulated backend."""
 
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ from collectors.simulated import SimulatedCollector
 from melodi.clock import SystemClock
 from melodi.config import Api, BackendSettings, Database, Settings
 from melodi.daemon.serve import Served, served
-from melodi.simulator.launch import RunningSimulator, simulator_in_thread
+from melodi.simulator.launch import RunningSimulator, default_settings, simulator_in_thread
 
 CLOCK = SystemClock()
 ANY_PORT = "127.0.0.1:0"
@@ -40,7 +40,8 @@ def own_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(params=["ollama", "vllm"])
 def stage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stage]:
     kind = request.param
-    with simulator_in_thread(kind) as simulator:
+    quick = replace(default_settings(kind), load_seconds=0.3)
+    with simulator_in_thread(kind, settings=quick) as simulator:
         backends = [
             BackendSettings(name="sim", kind=kind, url=simulator.url, listen=ANY_PORT),
             BackendSettings(name="down", kind=kind, url="http://127.0.0.1:9", listen=ANY_PORT),
