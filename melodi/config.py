@@ -7,7 +7,15 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    WithJsonSchema,
+)
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -53,19 +61,30 @@ def parse_address(text: object) -> str:
 
 
 Duration = Annotated[
-    int, BeforeValidator(parse_duration), Field(gt=0), PlainSerializer(format_duration)
+    int,
+    BeforeValidator(parse_duration),
+    Field(gt=0),
+    PlainSerializer(format_duration),
+    WithJsonSchema({"type": "string", "format": "duration"}),
 ]
-Address = Annotated[str, BeforeValidator(parse_address)]
+Address = Annotated[
+    str,
+    BeforeValidator(parse_address),
+    WithJsonSchema({"type": "string", "format": "host:port"}),
+]
 
 
 class Section(BaseModel):
     """A table of melodi.toml; a word it does not know is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Api(Section):
+    """Where questions are answered."""
+
     listen: Address = "127.0.0.1:8340"
+    """Where the API listens; port 0 takes any that is free."""
 
 
 def _default_url() -> str:
@@ -73,48 +92,79 @@ def _default_url() -> str:
 
 
 class Database(Section):
+    """Where records are kept."""
+
     url: str = Field(default_factory=_default_url)
+    """As SQLAlchemy writes it; the default is the SQLite file `$XDG_DATA_HOME/melodi/melodi.db`."""
 
 
 class Sampling(Section):
+    """How often meters are read; they count on between two reads, so no joule is missed."""
+
     nvml_period: Duration = parse_duration("50ms")
+    """Between two reads of the GPUs."""
     rapl_period: Duration = parse_duration("100ms")
+    """Between two reads of any other meter."""
 
 
 class Collectors(Section):
+    """Which meters are read."""
+
     use: Literal["auto"] | list[str] = "auto"
+    """`auto` takes every meter that is here, and an estimate where there is none; or a list of
+    `nvml`, `rapl`, `simulated`, `estimate`."""
     sysfs_root: Path = Path("/sys")
+    """Where sysfs is mounted: `class/powercap` is looked for below it."""
     simulated: str | None = None
     """URL of a simulator whose power is to be read (`melodi simulate`)."""
 
 
 class Attribution(Section):
+    """How joules are divided among requests."""
+
     policy: Literal["auto", "time"] = "auto"
+    """The policy by which requests in service at the same time share joules; `auto` is `time`."""
     idle_quiet: Duration = parse_duration("10s")
     """A domain counts as idle once no request has run for this long."""
 
 
 class Privacy(Section):
+    """What is kept of the words of prompts."""
+
     prompts: Literal["hash", "text", "none"] = "hash"
+    """What is kept of a prompt that passes through: a keyed hash, its text, or nothing."""
 
 
 class BackendSettings(Section):
+    """One table for each inference server; no other server is ever contacted."""
+
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
+    """What it is called in records and commands."""
     kind: Literal["ollama", "vllm", "openai"]
+    """Whose API it speaks; `openai` is any other server with an OpenAI API."""
     url: Annotated[str, Field(pattern=r"^https?://")]
+    """Where it answers, without `/v1` or `/api`."""
     listen: Address | None = None
+    """Where its gateway listens; without it there is none."""
     expose: bool = False
+    """Whether `listen` may be reached from other machines; the gateway asks nobody for a key."""
     devices: Literal["auto"] | list[str] = "auto"
+    """The power domains that it is charged for, by `melodi doctor`'s names; `auto`: all that add up."""
     usage: Literal["ask", "as-is"] = "ask"
     """Whether the gateway may ask a vLLM stream for its token counts, and take them out again."""
     api_key: str | None = Field(default=None, repr=False)
+    """Sent to the backend with prompts that MELODI itself sends; never stored or shown."""
 
 
 class Settings(BaseSettings):
     """Everything that can be set. `MELODI_SECTION__KEY` sets one from the environment."""
 
     model_config = SettingsConfigDict(
-        env_prefix="MELODI_", env_nested_delimiter="__", extra="forbid", frozen=True
+        env_prefix="MELODI_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
     )
 
     host: str = Field(default_factory=socket.gethostname)

@@ -35,7 +35,7 @@ class Metrics:
         )
         self._attributed = Counter(
             "melodi_attributed_joules",
-            "Where they went, over the domains that may be added up",
+            "Where the joules went, over the domains that may be added up",
             ["account"],
             registry=registry,
         )
@@ -92,7 +92,7 @@ class Metrics:
             ["collector"],
             registry=registry,
         )
-        Info("melodi_build", "This MELODI", registry=registry).info({"version": melodi.__version__})
+        Info("melodi_build", "Which version runs", registry=registry).info({"version": melodi.__version__})
         registry.register(_SelfCpu())
 
     def know_domains(self, domains: Iterable[Domain]) -> None:

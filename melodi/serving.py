@@ -63,7 +63,8 @@ async def serving(
         "timeout_graceful_shutdown": grace_seconds,
     }
     server = Server(uvicorn.Config(app, **options))
-    task = asyncio.create_task(server.serve(sockets=[listener]))
+    # The server closes what it is given; the caller's socket stays open for a next server.
+    task = asyncio.create_task(server.serve(sockets=[listener.dup()]))
     try:
         while not server.started:
             if task.done():

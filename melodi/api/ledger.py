@@ -17,11 +17,14 @@ from melodi.store.queries import BadQuery
 class Wanted(BaseModel):
     """Which minutes, and whether they are added up."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     since: str | None = None
+    """Only minutes that began then or later: RFC 3339, or how long ago: `1h`, `7d`."""
     until: str | None = None
+    """Only minutes that began before: RFC 3339, or how long ago: `1h`, `7d`."""
     by: LedgerBy = "domain"
+    """One line for each domain, or one for each of its minutes (then `since` is needed)."""
 
 
 def router(services: Services) -> APIRouter:

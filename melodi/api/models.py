@@ -36,17 +36,26 @@ ObjectList = _list_of(dict[str, Any])
 class Prompt(BaseModel):
     """A prompt to be sent to a backend: a text or a conversation, one of the two."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     backend: str
+    """The name of a configured backend."""
     model: str
+    """The model, as the backend calls it."""
     prompt: str | None = None
+    """The text of a single message from the user."""
     messages: list[dict[str, Any]] = Field(default_factory=list)
+    """A conversation: objects with `role` and `content`."""
     options: dict[str, Any] = Field(default_factory=dict)
+    """Parameters for the backend, such as `max_tokens` or `temperature`."""
     tags: dict[str, str] = Field(default_factory=dict)
+    """Labels of the record, by which it can be found again."""
     campaign: str | None = None
+    """The campaign that the record belongs to."""
     task: str | None = None
+    """The kind of work that the prompt asks for."""
     timeout_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """After so long the request is given up; its record stays."""
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Self:

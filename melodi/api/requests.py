@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, HTTPException, Query, Request, Response
+from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict
 
@@ -25,21 +25,33 @@ class Wanted(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     host: str | None = None
+    """Only of this host."""
     backend: str | None = None
+    """Only of this backend."""
     model: str | None = None
+    """Only of this model."""
     campaign: str | None = None
+    """Only of this campaign."""
     task: str | None = None
+    """Only of this task."""
     status: Status | None = None
+    """Only those that ended so."""
     quality: Quality | None = None
+    """Only of this quality."""
     tag: list[str] = []
     """`name=value` or `name:value`; several must all be there."""
     since: str | None = None
+    """Only those that began then or later: RFC 3339, or how long ago: `1h`, `7d`."""
     until: str | None = None
-    """RFC 3339, or how long ago: `1h`, `7d`."""
+    """Only those that began before: RFC 3339, or how long ago: `1h`, `7d`."""
     min_energy_joules: float | None = None
+    """Only those of so many joules or more; an unknown energy is neither."""
     max_energy_joules: float | None = None
+    """Only those of so many joules or fewer."""
     limit: Annotated[int, Query(ge=1, le=1000)] = 100
+    """How many, at most 1000."""
     cursor: str | None = None
+    """`next_cursor` of the page before."""
 
     def to_filter(self, now: datetime) -> RequestFilter:
         """The same for the store; BadQuery where a tag or a moment cannot be understood."""
@@ -76,7 +88,8 @@ def router(services: Services) -> APIRouter:
 
     @routes.get("/{request_id}", response_model=Record)
     async def get_request(
-        request_id: str, wait: Annotated[float, Query(ge=0, description="seconds")] = 0
+        request_id: Annotated[str, Path(description="The record's `id`.")],
+        wait: Annotated[float, Query(ge=0, description="Seconds to wait at most.")] = 0,
     ) -> Response:
         """One record; with `wait`, as soon as it is final, at the latest after 60 seconds."""
         record = await current(request_id)

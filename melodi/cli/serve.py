@@ -6,7 +6,6 @@ from melodi.cli.options import Config
 from melodi.cli.output import say
 
 if TYPE_CHECKING:
-    from melodi.config import Settings
     from melodi.daemon.serve import Served
 
 
@@ -14,22 +13,18 @@ def serve(*, config: Config = None) -> None:
     """Measure, pass prompts on, record and answer, until Ctrl-C or SIGTERM."""
     import asyncio
 
-    from melodi.config import load
+    from melodi.clock import SystemClock
+    from melodi.daemon.serve import serve as serve_until_stopped
     from melodi.logs import configure_logging
 
     configure_logging()
-    asyncio.run(_serve(load(config)))
+    asyncio.run(serve_until_stopped(config, clock=SystemClock(), on_ready=_greet))
+    say("stopped: streams have ended, energy is settled, the database is closed")
 
 
-async def _serve(settings: "Settings") -> None:
-    from melodi.clock import SystemClock
-    from melodi.daemon.serve import served, until_signal
-
-    async with served(settings, clock=SystemClock()) as daemon:
-        for line in _greeting(daemon):
-            say(line)
-        await until_signal()
-        say("stopping: streams end, energy is settled, the database is closed")
+def _greet(daemon: "Served") -> None:
+    for line in _greeting(daemon):
+        say(line)
 
 
 def _greeting(daemon: "Served") -> list[str]:

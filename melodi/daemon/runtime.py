@@ -5,7 +5,7 @@ import contextlib
 import os
 import secrets
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractContextManager, AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from melodi.config import Settings, data_folder
 from melodi.daemon.backends import Backends
 from melodi.daemon.bookkeeper import Bookkeeper
 from melodi.daemon.compose import Privacy
+from melodi.daemon.ownership import owning
 from melodi.energy.ledger import Ledger
 from melodi.energy.policies import choose
 from melodi.energy.record import EnergyRecord
@@ -30,7 +31,7 @@ from melodi.inference.dispatch import Dispatcher
 from melodi.inference.request import Backend, PromptRequest
 from melodi.metrics import Metrics
 from melodi.sampling.sampler import Sampler
-from melodi.store.database import open_engine
+from melodi.store.database import database_path, open_engine
 from melodi.store.migrate import upgrade
 from melodi.store.records import RecordStore
 from melodi.store.writer import RecordWriter
@@ -153,15 +154,21 @@ class Runtime:
 
 @contextlib.asynccontextmanager
 async def running(
-    settings: Settings, *, clock: Clock, probes: Sequence[Probe] | None = None
+    settings: Settings,
+    *,
+    clock: Clock,
+    probes: Sequence[Probe] | None = None,
+    api_url: str | None = None,
 ) -> AsyncIterator[Runtime]:
     """A MELODI that measures and records while the context lasts.
 
-    Opens the database, then the meters, then begins to sample; closes in reverse, so that the
-    last requests still get their energy. `probes` replaces looking for meters.
-    Raises StoreError and ConfigError where that cannot be.
+    Takes the lock of this host and database, opens the database, then the meters, then begins
+    to sample; closes in reverse, so that the last requests still get their energy. `probes`
+    replaces looking for meters. Raises StoreError and ConfigError where that cannot be, among
+    them AlreadyOwned.
     """
     async with AsyncExitStack() as stack:
+        stack.enter_context(_lock(settings, api_url))
         await asyncio.to_thread(upgrade, settings.database.url)
         engine = open_engine(settings.database.url)
         stack.callback(engine.dispose)
@@ -198,6 +205,13 @@ def probe_meters(settings: Settings, clock: Clock) -> list[Probe]:
         )
     except ValueError as error:
         raise ConfigError(f"collectors.use: {error}") from None
+
+
+def _lock(settings: Settings, api_url: str | None) -> AbstractContextManager[None]:
+    """The lock of this host's books: beside the database where that is a file."""
+    url = settings.database.url
+    folder = database_path(url).parent if url.startswith("sqlite") else data_folder()
+    return owning(folder, host=settings.host, database_url=url, api_url=api_url)
 
 
 async def _housekeeping(runtime: Runtime) -> None:

@@ -1,18 +1,27 @@
-"""The daemon: a runtime with its API and gateways on sockets, until a signal."""
+"""The daemon's life: a runtime with its API and gateways on sockets, until a signal."""
 
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Sequence
+import socket
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
 
 from collectors.registry import Probe
 from melodi.api.app import create_api
 from melodi.clock import Clock
-from melodi.config import Settings
+from melodi.config import Settings, load
 from melodi.daemon.runtime import Runtime, running
+from melodi.errors import MelodiError
 from melodi.gateway.app import create_gateway
 from melodi.serving import bind, serving, url_of
+
+Place = tuple[str, str]
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,42 +34,110 @@ class Served:
     """By backend name, of those that listen."""
 
 
+class Listeners:
+    """Listening sockets; they outlive a reload, so that clients wait instead of fail.
+
+    Each has a user ("api", or "gateway" and the backend's name) and an address `host:port`.
+    """
+
+    def __init__(self) -> None:
+        self._sockets: dict[Place, socket.socket] = {}
+
+    def __enter__(self) -> "Listeners":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.keep(())
+
+    def on(self, place: Place) -> socket.socket:
+        """The socket there; raises ConfigError where the address cannot be had."""
+        if place not in self._sockets:
+            self._sockets[place] = bind(place[1])
+        return self._sockets[place]
+
+    def keep(self, places: Iterable[Place]) -> None:
+        """Close all others."""
+        for place in self._sockets.keys() - set(places):
+            self._sockets.pop(place).close()
+
+
+async def serve(config: Path | None, *, clock: Clock, on_ready: Callable[[Served], None]) -> None:
+    """Serve until SIGTERM or Ctrl-C; SIGHUP reads the settings again and starts anew with them."""
+    settings: Settings | None = load(config)
+    with Listeners() as listeners:
+        while settings is not None:
+            async with served(settings, clock=clock, listeners=listeners) as daemon:
+                on_ready(daemon)
+                settings = await _next_settings(config)
+
+
 @contextlib.asynccontextmanager
 async def served(
-    settings: Settings, *, clock: Clock, probes: Sequence[Probe] | None = None
+    settings: Settings,
+    *,
+    clock: Clock,
+    listeners: Listeners | None = None,
+    probes: Sequence[Probe] | None = None,
 ) -> AsyncIterator[Served]:
     """API and gateways answer while the context lasts.
 
-    Start: sockets (so that a taken port is known before anything is opened), database, meters,
-    sampler, books, gateways, API. Stop: the same in reverse, so that streams end first, their
-    energy is settled next, and the database closes last.
+    Start: sockets (so that a taken port is known before anything is opened), lock, database,
+    meters, sampler, books, gateways, API. Stop: the same in reverse, so that streams end first,
+    their energy is settled next, and the database closes last.
     """
+    places = {
+        one.name: (f"gateway {one.name}", one.listen)
+        for one in settings.backends
+        if one.listen is not None
+    }
+    api_place = ("api", settings.api.listen)
     async with contextlib.AsyncExitStack() as stack:
-        listeners = {
-            one.name: stack.enter_context(bind(one.listen))
-            for one in settings.backends
-            if one.listen is not None
-        }
-        api_listener = stack.enter_context(bind(settings.api.listen))
-        runtime = await stack.enter_async_context(running(settings, clock=clock, probes=probes))
-        for name, listener in listeners.items():
+        listeners = listeners or stack.enter_context(Listeners())
+        listeners.keep([api_place, *places.values()])
+        gateways = {name: listeners.on(place) for name, place in places.items()}
+        api_listener = listeners.on(api_place)
+        api_url = url_of(api_listener)
+        runtime = await stack.enter_async_context(
+            running(settings, clock=clock, probes=probes, api_url=api_url)
+        )
+        for name, listener in gateways.items():
             gateway = create_gateway(runtime.backend(name), runtime.books, clock)
             await stack.enter_async_context(serving(gateway, listener))
         host = settings.api.listen.rpartition(":")[0].strip("[]")
         api = create_api(runtime, names=(host,))
         await stack.enter_async_context(serving(api, api_listener))
-        urls = {name: url_of(listener) for name, listener in listeners.items()}
-        yield Served(runtime, url_of(api_listener), urls)
+        yield Served(runtime, api_url, {name: url_of(one) for name, one in gateways.items()})
+
+
+async def _next_settings(config: Path | None) -> Settings | None:
+    """Wait for a signal: the settings to go on with, None to stop.
+
+    Settings that cannot be used are said, and the daemon goes on with those it has.
+    """
+    with _signals(signal.SIGHUP, signal.SIGINT, signal.SIGTERM) as arrived:
+        while await arrived.get() is signal.SIGHUP:
+            try:
+                return load(config)
+            except MelodiError as error:
+                log.warning("not_reloaded", reason=str(error))
+    return None
 
 
 async def until_signal() -> None:
     """Wait for Ctrl-C or SIGTERM."""
-    stopped = asyncio.Event()
+    with _signals(signal.SIGINT, signal.SIGTERM) as arrived:
+        await arrived.get()
+
+
+@contextlib.contextmanager
+def _signals(*numbers: signal.Signals) -> Iterator["asyncio.Queue[signal.Signals]"]:
+    """The signals that come while the context lasts; afterwards they do what they always did."""
+    arrived: asyncio.Queue[signal.Signals] = asyncio.Queue()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopped.set)
+    for number in numbers:
+        loop.add_signal_handler(number, arrived.put_nowait, number)
     try:
-        await stopped.wait()
+        yield arrived
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in numbers:
             loop.remove_signal_handler(number)

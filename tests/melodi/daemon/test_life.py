@@ -1,0 +1,121 @@
+"""The daemon's life from outside: one at a time; streams end first; a reload loses nobody."""
+
+import json
+import signal
+import subprocess
+import threading
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from command import Shell, is_clear
+
+from melodi.simulator.launch import RunningSimulator, simulator_in_thread
+
+MODEL = "simulated"
+
+
+@pytest.fixture
+def simulator() -> Iterator[RunningSimulator]:
+    with simulator_in_thread("vllm") as one:
+        yield one
+
+
+@pytest.fixture
+def shell(tmp_path: Path, simulator: RunningSimulator) -> Shell:
+    (tmp_path / "melodi.toml").write_text(
+        '[api]\nlisten = "127.0.0.1:0"\n'
+        f'[collectors]\nsimulated = "{simulator.url}"\n'
+        f'[[backends]]\nname = "sim"\nkind = "vllm"\nurl = "{simulator.url}"\n'
+        'listen = "127.0.0.1:0"\n'
+    )
+    return Shell(tmp_path)
+
+
+def urls(process: "subprocess.Popen[str]") -> tuple[str, str]:
+    """What the daemon says when it answers: its API and its gateway."""
+    words = [next(process.stderr).split() for _ in range(2)]
+    assert [one[0] for one in words] == ["api", "gateway"]
+    return words[0][1], words[1][1]
+
+
+@pytest.fixture
+def daemon(shell: Shell) -> "Iterator[subprocess.Popen[str]]":
+    process = shell.start("serve")
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def stream(gateway: str, seen: list[bytes], *, started: threading.Event) -> None:
+    """A stream of about a second; its lines as they come."""
+    body = {"model": MODEL, "prompt": "go on", "stream": True, "max_tokens": 120}
+    body |= {"min_tokens": 120, "ignore_eos": True}
+    request = urllib.request.Request(
+        f"{gateway}/v1/completions",
+        data=json.dumps(body).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        for line in answer:
+            seen.append(line)
+            started.set()
+
+
+def test_sigterm_lets_a_stream_end_and_its_record_become_final(
+    shell: Shell, daemon: "subprocess.Popen[str]"
+) -> None:
+    """The client gets its last byte, the record its energy, and the exit code is 0."""
+    _, gateway = urls(daemon)
+    seen: list[bytes] = []
+    started = threading.Event()
+    client = threading.Thread(target=stream, args=(gateway, seen), kwargs={"started": started})
+    client.start()
+    assert started.wait(20)
+    daemon.send_signal(signal.SIGTERM)
+    client.join(30)
+    _, talk = daemon.communicate(timeout=30)
+    assert daemon.returncode == 0, talk
+    assert seen[-2:] == [b"data: [DONE]\n", b"\n"]
+    (record,) = json.loads(shell.melodi("requests", "--json").stdout)["items"]
+    assert record["status"] == "ok"
+    assert record["output_tokens"] == 120
+    assert record["provisional"] is False
+    assert record["energy_joules"] > 0
+    assert is_clear(talk)
+
+
+def test_a_second_daemon_is_refused_with_the_first_ones_pid(
+    shell: Shell, daemon: "subprocess.Popen[str]"
+) -> None:
+    """Its message says who keeps the books, and what to do."""
+    urls(daemon)
+    second = shell.melodi("serve")
+    assert second.code == 2
+    assert f"pid {daemon.pid}" in second.stderr
+    assert is_clear(second.stderr)
+
+
+def test_sighup_reads_the_settings_again_and_refuses_broken_ones(
+    shell: Shell, daemon: "subprocess.Popen[str]", simulator: RunningSimulator
+) -> None:
+    """A new backend is there after the reload; a broken file changes nothing."""
+    api, gateway = urls(daemon)
+    path = shell.folder / "melodi.toml"
+    good = path.read_text()
+    path.write_text("[api\n")
+    daemon.send_signal(signal.SIGHUP)
+    assert "not_reloaded" in next(line for line in daemon.stderr if "reload" in line)
+    path.write_text(
+        good + f'\n[[backends]]\nname = "two"\nkind = "vllm"\nurl = "{simulator.url}"\n'
+    )
+    daemon.send_signal(signal.SIGHUP)
+    again = next(line for line in daemon.stderr if line.startswith("api")).split()[1]
+    assert again == api
+    with urllib.request.urlopen(f"{api}/v1/backends", timeout=20) as answer:
+        names = [one["name"] for one in json.load(answer)["items"]]
+    assert names == ["sim", "two"]
+    seen: list[bytes] = []
+    stream(gateway, seen, started=threading.Event())
+    assert b"data: [DONE]\n" in seen
