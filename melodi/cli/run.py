@@ -1,13 +1,15 @@
 """`melodi run`: send a set of prompts to a backend and show what each cost."""
 
 import asyncio
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from melodi.cli.options import Config, Json
 from melodi.cli.output import print_json, print_records, progress, record_json, say
+from melodi.cli.remote import send_through
 
 if TYPE_CHECKING:
     from melodi.config import Settings
@@ -28,8 +30,22 @@ class Job:
     concurrency: int
     max_tokens: int | None
     campaign: str
-    tags: dict[str, str] = field(default_factory=dict)
-    timeout_seconds: float | None = None
+    timeout_seconds: float | None
+
+    def requests(self) -> list[dict[str, Any]]:
+        """Each prompt as the fields of a request, the backend left out."""
+        return [
+            {
+                "model": self.model,
+                "messages": [dict(one) for one in prompt.messages],
+                "options": {} if self.max_tokens is None else {"max_tokens": self.max_tokens},
+                "tags": {"prompt_id": prompt.id},
+                "campaign": self.campaign,
+                "task": prompt.task,
+                "timeout_seconds": self.timeout_seconds,
+            }
+            for prompt in self.prompts.prompts
+        ]
 
 
 def run(
@@ -63,7 +79,7 @@ def run(
         concurrency,
         max_tokens,
         campaign or chosen.name,
-        timeout_seconds=timeout,
+        timeout,
     )
     configure_logging()
     records = asyncio.run(_run(settings, job))
@@ -80,6 +96,29 @@ def run(
 
 
 async def _run(settings: "Settings", job: Job) -> "list[EnergyRecord]":
+    """Send the prompts: from here, or through the daemon that keeps this host's books."""
+    from melodi.daemon.ownership import AlreadyOwned
+
+    with progress() as bar:
+        sent = bar.add_task("prompts", total=len(job.prompts.prompts))
+
+        def done(*_: object) -> None:
+            bar.advance(sent)
+
+        try:
+            return await _send_from_here(settings, job, on_done=done)
+        except AlreadyOwned as taken:
+            if taken.owner is None or taken.owner.api_url is None:
+                raise
+            api_url = taken.owner.api_url
+            say(f"the daemon with pid {taken.owner.pid} measures here: sending through {api_url}")
+            prompts = [{"backend": job.backend, **one} for one in job.requests()]
+            return await send_through(api_url, prompts, concurrency=job.concurrency, on_done=done)
+
+
+async def _send_from_here(
+    settings: "Settings", job: Job, *, on_done: Callable[..., None]
+) -> "list[EnergyRecord]":
     """Measure, dispatch, and wait for every record to be final."""
     from melodi.clock import SystemClock
     from melodi.daemon.runtime import running
@@ -90,30 +129,12 @@ async def _run(settings: "Settings", job: Job) -> "list[EnergyRecord]":
             say(f"warning: {fault}")
         target = runtime.backend(job.backend)
         await runtime.backends_known.look()
-        options = {} if job.max_tokens is None else {"max_tokens": job.max_tokens}
-        requests = [
-            PromptRequest(
-                backend=target,
-                model=job.model,
-                messages=tuple(dict(one) for one in prompt.messages),
-                options=options,
-                tags=job.tags,
-                campaign=job.campaign,
-                task=prompt.task,
-                timeout_seconds=job.timeout_seconds,
-                prompt_id=prompt.id,
-            )
-            for prompt in job.prompts.prompts
-        ]
+        requests = [PromptRequest(backend=target, **one) for one in job.requests()]
         ids: list[str] = []
-        with progress() as bar:
-            sent = bar.add_task("prompts", total=len(requests))
 
-            def done(_: PromptRequest, timeline: "RequestTimeline") -> None:
-                ids.append(timeline.id)
-                bar.advance(sent)
+        def done(_: PromptRequest, timeline: "RequestTimeline") -> None:
+            ids.append(timeline.id)
+            on_done()
 
-            await runtime.dispatcher.dispatch_all(
-                requests, concurrency=job.concurrency, on_done=done
-            )
+        await runtime.dispatcher.dispatch_all(requests, concurrency=job.concurrency, on_done=done)
         return [await runtime.final(one, FINAL_SECONDS) for one in ids]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from melodi.errors import ConfigError
+from melodi.errors import ConfigError, StoreError
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class AlreadyOwned(ConfigError):
 def owning(folder: Path, *, host: str, database_url: str, api_url: str | None) -> Iterator[None]:
     """Hold the lock while the context lasts; the kernel frees it however the process ends.
 
-    Raises AlreadyOwned with the owner's pid, and ConfigError where `folder` cannot be written.
+    Raises AlreadyOwned with the owner's pid, and StoreError where `folder` cannot be written.
     """
     name = hashlib.sha256(f"{host}\0{database_url}".encode()).hexdigest()[:16]
     path = folder / f"owner-{name}.lock"
@@ -45,8 +45,9 @@ def owning(folder: Path, *, host: str, database_url: str, api_url: str | None) -
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
-        raise ConfigError(
-            f"cannot write {path}: {error.strerror}; set XDG_DATA_HOME to a folder of your own"
+        raise StoreError(
+            f"cannot write {path}: {error.strerror}; make {folder} writable, "
+            "or set MELODI_DATABASE__URL to a place of your own"
         ) from None
     try:
         try:

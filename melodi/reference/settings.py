@@ -14,7 +14,7 @@ TEXT = (
 
 def settings_page() -> Page:
     """Every setting by its table."""
-    schema = Settings.model_json_schema()
+    schema = Settings.model_json_schema(mode="serialization")
     shapes = schema["$defs"]
     alone: Schema = {}
     sections = []

@@ -10,18 +10,55 @@ from melodi.errors import StoreError
 from melodi.store.dialect import prepare_sqlite
 
 _REMEDY = "set MELODI_DATABASE__URL"
+_CONNECT_SECONDS = 5
+_SQLITE = ("sqlite", "sqlite+pysqlite")
+_POSTGRES = ("postgresql", "postgresql+psycopg")
+_REFUSALS = (
+    ("password", "mend user and password in MELODI_DATABASE__URL"),
+    ("role", "make that role, or mend the user in MELODI_DATABASE__URL"),
+    ("database", "make it (createdb), or mend the name in MELODI_DATABASE__URL"),
+    ("", "start the server, or mend host and port in MELODI_DATABASE__URL"),
+)
+"""A word in what Postgres says when it refuses a connection, and what helps then."""
 
 
 def open_engine(url: str) -> sa.Engine:
-    """An engine on the SQLite file that `url` names; its folder is made where it is missing.
+    """An engine on the SQLite file or the Postgres database that `url` names.
 
-    Raises StoreError where the file cannot be used. It says nothing about the tables in it:
-    see `melodi.store.migrate`.
+    The folder of a SQLite file is made where it is missing. Raises StoreError where the database
+    cannot be used. It says nothing about the tables in it: see `melodi.store.migrate`.
     """
-    path = database_path(url)
+    parts = _parse(url)
+    return _open_postgres(parts) if parts.drivername in _POSTGRES else _open_sqlite(parts)
+
+
+def database_path(url: str) -> Path | None:
+    """The file behind a database URL; None: it is a server's. StoreError as `open_engine`."""
+    parts = _parse(url)
+    return None if parts.drivername in _POSTGRES else _path_of(parts)
+
+
+def _parse(url: str) -> sa.URL:
+    try:
+        parts = sa.make_url(url)
+    except sa.exc.ArgumentError as error:
+        # The URL is not repeated: it may hold a password.
+        raise StoreError(
+            f"the database URL cannot be understood; {_REMEDY} to sqlite:////path/to/melodi.db"
+        ) from error
+    if parts.drivername not in _SQLITE + _POSTGRES:
+        raise StoreError(
+            f"a database of the kind {parts.drivername!r} is not supported; {_REMEDY} "
+            "to sqlite:////path/to/melodi.db or postgresql+psycopg://user:password@host/name"
+        )
+    return parts
+
+
+def _open_sqlite(parts: sa.URL) -> sa.Engine:
+    path = _path_of(parts)
     _make_folder(path.parent)
     _check_access(path)
-    engine = sa.create_engine(url, json_serializer=_to_json, json_deserializer=orjson.loads)
+    engine = _engine(parts)
     prepare_sqlite(engine)
     try:
         with engine.connect() as connection:
@@ -35,20 +72,39 @@ def open_engine(url: str) -> sa.Engine:
     return engine
 
 
-def database_path(url: str) -> Path:
-    """The file behind a database URL; StoreError where there is none."""
+def _open_postgres(parts: sa.URL) -> sa.Engine:
+    timeout = {} if "connect_timeout" in parts.query else {"connect_timeout": _CONNECT_SECONDS}
     try:
-        parts = sa.make_url(url)
-    except sa.exc.ArgumentError as error:
-        # The URL is not repeated: it may hold a password.
-        raise StoreError(
-            f"the database URL cannot be understood; {_REMEDY} to sqlite:////path/to/melodi.db"
-        ) from error
-    if parts.drivername not in ("sqlite", "sqlite+pysqlite"):
-        raise StoreError(
-            f"a database of the kind {parts.drivername!r} is not supported; "
-            f"{_REMEDY} to sqlite:////path/to/melodi.db"
+        # A connection that the server has dropped meanwhile is noticed before it is used.
+        engine = _engine(
+            parts.set(drivername="postgresql+psycopg"), pool_pre_ping=True, connect_args=timeout
         )
+    except ImportError as error:
+        raise StoreError(
+            "psycopg is not installed; for Postgres: pip install 'melodi-energy[postgres]'"
+        ) from error
+    try:
+        engine.connect().close()
+    except sa.exc.DBAPIError as error:
+        engine.dispose()
+        reason = " ".join(str(error.orig).split())
+        remedy = next(remedy for word, remedy in _REFUSALS if word in _refusal(reason))
+        raise StoreError(f"cannot use the Postgres database: {reason}; {remedy}") from error
+    return engine
+
+
+def _refusal(reason: str) -> str:
+    """What the server itself said; nothing where none was reached."""
+    return reason.partition("FATAL:")[2]
+
+
+def _engine(parts: sa.URL, **options: object) -> sa.Engine:
+    return sa.create_engine(
+        parts, json_serializer=_to_json, json_deserializer=orjson.loads, **options
+    )
+
+
+def _path_of(parts: sa.URL) -> Path:
     name = parts.database
     if not name or name.startswith((":memory:", "file:")):
         raise StoreError(

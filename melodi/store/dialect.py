@@ -1,4 +1,4 @@
-"""All in which one database differs from another: types, upserts, how SQLite is opened."""
+"""All in which one database differs from another: types, upserts, transactions, failures."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -21,6 +21,11 @@ _PRAGMAS = (
     "synchronous = FULL",
     "foreign_keys = ON",
 )
+
+_BAD_DATA = (sa.exc.IntegrityError, sa.exc.DataError, sa.exc.ProgrammingError)
+_NO_SUCH_TABLE_OR_RIGHT = "42"
+_SCHEMA_LOCK = 0x6D656C6F6469
+"""Any number that all of MELODI shares: this is its name in hexadecimal."""
 
 
 class Instant(sa.types.TypeDecorator[datetime]):
@@ -52,13 +57,16 @@ class Instant(sa.types.TypeDecorator[datetime]):
 Json = sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
 """A JSON document; unknown is SQL NULL."""
 
-
-def insert(table: sa.Table) -> sqlite.Insert:
-    """An INSERT that can also say what to do on conflict."""
-    return sqlite.insert(table)
+RequestId = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+"""A UUIDv7 as text, in the order of its bytes: that of time, on every database."""
 
 
-def insert_or_replace(table: sa.Table, *, key: Sequence[str]) -> sqlite.Insert:
+def insert(table: sa.Table) -> postgresql.Insert:
+    """An INSERT that can also say what to do on conflict; SQLite reads the same words."""
+    return postgresql.insert(table)
+
+
+def insert_or_replace(table: sa.Table, *, key: Sequence[str]) -> postgresql.Insert:
     """An INSERT that overwrites every column of a row that has the same key."""
     statement = insert(table)
     return statement.on_conflict_do_update(
@@ -67,7 +75,7 @@ def insert_or_replace(table: sa.Table, *, key: Sequence[str]) -> sqlite.Insert:
     )
 
 
-def insert_or_add(table: sa.Table, *, key: Sequence[str]) -> sqlite.Insert:
+def insert_or_add(table: sa.Table, *, key: Sequence[str]) -> postgresql.Insert:
     """An INSERT that adds every column to that of a row that has the same key."""
     statement = insert(table)
     return statement.on_conflict_do_update(
@@ -97,7 +105,25 @@ def prepare_sqlite(engine: sa.Engine) -> None:
 def writing(engine: sa.Engine) -> sa.Engine:
     """The same engine, with transactions that take the write lock as they begin.
 
-    One that starts by reading and writes later would fail at once, without waiting, if somebody
-    else wrote in between.
+    On SQLite one that starts by reading and writes later would fail at once, without waiting, if
+    somebody else wrote in between. Postgres locks rows instead and does not know the option.
     """
     return engine.execution_options(sqlite_begin="IMMEDIATE")
+
+
+def lock_schema(connection: sa.Connection) -> None:
+    """Keep others from changing the tables until this transaction, made by `writing`, ends."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_SCHEMA_LOCK)))
+
+
+def database_failed(error: Exception) -> bool:
+    """True where the database failed, so that the same data can be written later.
+
+    A table or a right that is missing is the database's fault; drivers call it a programming
+    error, as they call data that they cannot send.
+    """
+    if not isinstance(error, sa.exc.DBAPIError):
+        return isinstance(error, sa.exc.TimeoutError)
+    state = getattr(error.orig, "sqlstate", None) or ""
+    return not isinstance(error, _BAD_DATA) or state.startswith(_NO_SUCH_TABLE_OR_RIGHT)

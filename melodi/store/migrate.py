@@ -10,7 +10,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from melodi.store.database import database_path, open_engine
-from melodi.store.dialect import writing
+from melodi.store.dialect import lock_schema, writing
 
 
 class SchemaState(StrEnum):
@@ -35,7 +35,8 @@ def downgrade(url: str, revision: str) -> None:
 
 def check(url: str) -> SchemaState:
     """What `upgrade` would meet; a file that is not there is EMPTY and is not made."""
-    if not database_path(url).exists():
+    path = database_path(url)
+    if path is not None and not path.exists():
         return SchemaState.EMPTY
     engine = open_engine(url)
     try:
@@ -61,6 +62,7 @@ def _run(url: str, act: Callable[[Config], None]) -> None:
     config = _config()
     try:
         with writing(engine).begin() as connection:
+            lock_schema(connection)
             config.attributes["connection"] = connection
             act(config)
     finally:

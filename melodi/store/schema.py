@@ -11,10 +11,9 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
-    UniqueConstraint,
 )
 
-from melodi.store.dialect import Instant, Json
+from melodi.store.dialect import Instant, Json, RequestId
 
 metadata = MetaData(
     naming_convention={
@@ -36,6 +35,9 @@ hosts = Table(
     Column("last_seen_at", Instant),
     # Kept here, not taken from the requests: pruning them must not start the count again.
     Column("last_seq", BigInteger, nullable=False, server_default="0"),
+    # Whose batch was written last: one that comes again is not added to the minutes twice.
+    Column("last_writer", Text),
+    Column("last_batch", BigInteger),
 )
 
 domains = Table(
@@ -73,7 +75,7 @@ ledger_minutes = Table(
 requests = Table(
     "requests",
     metadata,
-    Column("id", Text, primary_key=True),
+    Column("id", RequestId, primary_key=True),
     Column("seq", BigInteger),
     Column("revision", Integer, nullable=False),
     Column("provisional", Boolean, nullable=False),
@@ -138,7 +140,9 @@ requests = Table(
     Column("power_limit_watts", Double),
     Column("gpu_temperature_celsius", Integer),
     Column("throttle_reasons", Json, nullable=False),
-    UniqueConstraint("host", "seq"),
+    # Unique by construction, see RecordStore.apply: a UNIQUE without the id would forbid to
+    # partition this table by ranges of the id.
+    Index(None, "host", "seq"),
     # With the id in it, a page's order comes straight from the index.
     Index(None, "started_at", "id"),
     Index(None, "host", "model", "started_at"),

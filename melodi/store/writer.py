@@ -10,12 +10,12 @@ import sqlalchemy as sa
 import structlog
 
 from melodi.errors import StoreError
+from melodi.store.dialect import database_failed
 from melodi.store.records import Batch
 
 _BATCHES_PER_TRANSACTION = 256
 _FIRST_DELAY_SECONDS = 0.05
 _LONGEST_DELAY_SECONDS = 1.0
-_BAD_DATA = (sa.exc.IntegrityError, sa.exc.DataError, sa.exc.ProgrammingError)
 
 _log = structlog.get_logger(__name__)
 
@@ -132,7 +132,7 @@ class RecordWriter:
             written.set_result({id_: seqs[id_] for id_ in ids if id_ in seqs})
 
     def _failed(self, group: list[_Waiting], error: Exception) -> None:
-        if _is_fault(error):
+        if database_failed(error):
             self._failures += 1
             self._fault = str(error.orig if isinstance(error, sa.exc.DBAPIError) else error)
             if self._failures == 1:
@@ -177,10 +177,3 @@ class RecordWriter:
             waiting.written.set_exception(
                 StoreError(f"closed before it was written; see to the database: {self._fault}")
             )
-
-
-def _is_fault(error: Exception) -> bool:
-    """True where the database failed, not the batch."""
-    if isinstance(error, sa.exc.DBAPIError):
-        return not isinstance(error, _BAD_DATA)
-    return isinstance(error, sa.exc.TimeoutError)

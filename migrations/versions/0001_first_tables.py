@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from melodi.store.dialect import Instant, Json
+from melodi.store.dialect import Instant, Json, RequestId
 
 revision = "0001"
 down_revision = None
@@ -21,6 +21,8 @@ def upgrade() -> None:
         sa.Column("first_seen_at", Instant()),
         sa.Column("last_seen_at", Instant()),
         sa.Column("last_seq", sa.BigInteger(), nullable=False, server_default="0"),
+        sa.Column("last_writer", sa.Text()),
+        sa.Column("last_batch", sa.BigInteger()),
         sa.PrimaryKeyConstraint("name", name="pk_hosts"),
     )
     op.create_table(
@@ -57,7 +59,7 @@ def upgrade() -> None:
     op.create_index("ix_ledger_minutes_minute", "ledger_minutes", ["minute"])
     op.create_table(
         "requests",
-        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("id", RequestId, nullable=False),
         sa.Column("seq", sa.BigInteger()),
         sa.Column("revision", sa.Integer(), nullable=False),
         sa.Column("provisional", sa.Boolean(), nullable=False),
@@ -124,8 +126,8 @@ def upgrade() -> None:
         sa.Column("throttle_reasons", Json, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_requests"),
         sa.ForeignKeyConstraint(["host"], ["hosts.name"], name="fk_requests_host"),
-        sa.UniqueConstraint("host", "seq", name="uq_requests_host_seq"),
     )
+    op.create_index("ix_requests_host_seq", "requests", ["host", "seq"])
     op.create_index("ix_requests_started_at_id", "requests", ["started_at", "id"])
     op.create_index(
         "ix_requests_host_model_started_at", "requests", ["host", "model", "started_at"]

@@ -119,3 +119,25 @@ def test_sighup_reads_the_settings_again_and_refuses_broken_ones(
     seen: list[bytes] = []
     stream(gateway, seen, started=threading.Event())
     assert b"data: [DONE]\n" in seen
+
+
+def test_a_run_beside_the_daemon_goes_through_it(
+    shell: Shell, daemon: "subprocess.Popen[str]"
+) -> None:
+    """One keeper of the books: `melodi run` sends by the daemon's API, and says so."""
+    urls(daemon)
+    words = ("run", "--prompts", "melodi-60", "--limit", "3", "--max-tokens", "20")
+    ran = shell.melodi(*words, "--backend", "sim", "--model", MODEL, "--json")
+    assert ran.code == 0, ran.stderr
+    assert f"pid {daemon.pid}" in ran.stderr
+    items = json.loads(ran.stdout)["items"]
+    assert len({one["id"] for one in items}) == 3
+    for one in items:
+        assert one["energy_joules"] > 0
+        assert one["prompt"]
+        assert one["tags"]["prompt_id"]
+        assert one["provisional"] is False
+    refused = shell.melodi(*words, "--backend", "nowhere", "--model", MODEL)
+    assert refused.code == 1
+    assert "no backend is called 'nowhere'" in refused.stderr
+    assert is_clear(refused.stderr)

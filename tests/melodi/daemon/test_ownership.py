@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from melodi.daemon.ownership import AlreadyOwned, owning
-from melodi.errors import ConfigError
+from melodi.errors import StoreError
 
 URL = "sqlite:///x.db"
 
@@ -61,7 +61,7 @@ def test_a_folder_that_cannot_be_written_is_explained(tmp_path: Path) -> None:
     """With the setting that mends it."""
     (tmp_path / "file").write_text("")
     with (
-        pytest.raises(ConfigError, match="XDG_DATA_HOME"),
+        pytest.raises(StoreError, match="MELODI_DATABASE__URL"),
         owning(tmp_path / "file", host="h", database_url=URL, api_url=None),
     ):
         pass
