@@ -12,6 +12,10 @@ class Clock(Protocol):
 
     def monotonic_ns(self) -> int: ...
 
+    def boottime_ns(self) -> int:
+        """Monotonic nanoseconds that count on while the machine is suspended."""
+        ...
+
     def wall_ns(self) -> int:
         """Nanoseconds since 1970 in UTC."""
         ...
@@ -23,6 +27,9 @@ class SystemClock:
     def monotonic_ns(self) -> int:
         return time.monotonic_ns()
 
+    def boottime_ns(self) -> int:
+        return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
     def wall_ns(self) -> int:
         return time.time_ns()
 
@@ -33,9 +40,13 @@ class VirtualClock:
     def __init__(self, *, monotonic_ns: int = 0, wall_ns: int = 1_767_225_600 * NS_PER_SECOND):
         self._monotonic_ns = monotonic_ns
         self._wall_ns = wall_ns
+        self._asleep_ns = 0
 
     def monotonic_ns(self) -> int:
         return self._monotonic_ns
+
+    def boottime_ns(self) -> int:
+        return self._monotonic_ns + self._asleep_ns
 
     def wall_ns(self) -> int:
         return self._wall_ns
@@ -45,6 +56,11 @@ class VirtualClock:
         if ns < 0:
             raise ValueError("a clock does not go back; advance it by 0 or more")
         self._monotonic_ns += ns
+        self._wall_ns += ns
+
+    def suspend(self, ns: int) -> None:
+        """Sleep for `ns` nanoseconds, as a suspended machine does: monotonic time stands still."""
+        self._asleep_ns += ns
         self._wall_ns += ns
 
     def step_wall(self, ns: int) -> None:

@@ -4,10 +4,12 @@ import os
 import re
 import socket
 import tomllib
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -21,9 +23,11 @@ from pydantic_settings import (
     EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
 )
 
 from melodi.errors import ConfigError
+from melodi.inference.request import check_api_key, check_url
 
 _UNITS_NS = {
     "ms": 1_000_000,
@@ -36,9 +40,7 @@ _UNITS_NS = {
 
 def parse_duration(text: object) -> int:
     """Nanoseconds of `50ms`, `3s`, `10m`, `2h` or `7d`; raises ValueError for anything else."""
-    if isinstance(text, int) and not isinstance(text, bool):
-        return text
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", str(text).strip())
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", str(text).strip(), re.ASCII)
     if match is None:
         raise ValueError(f"{text!r} is no duration; write one such as 50ms, 3s, 10m, 2h or 7d")
     return round(float(match[1]) * _UNITS_NS[match[2]])
@@ -60,6 +62,21 @@ def parse_address(text: object) -> str:
     return str(text)
 
 
+def is_loopback(address: str) -> bool:
+    """Whether only this machine reaches a `host:port`."""
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _at_least_a_ms(ns: int) -> int:
+    if ns < _UNITS_NS["ms"]:
+        raise ValueError("no meter is read more often than every 1ms; write 1ms or longer")
+    return ns
+
+
 Duration = Annotated[
     int,
     BeforeValidator(parse_duration),
@@ -67,6 +84,7 @@ Duration = Annotated[
     PlainSerializer(format_duration),
     WithJsonSchema({"type": "string", "format": "duration"}),
 ]
+Period = Annotated[Duration, AfterValidator(_at_least_a_ms)]
 Address = Annotated[
     str,
     BeforeValidator(parse_address),
@@ -85,6 +103,8 @@ class Api(Section):
 
     listen: Address = "127.0.0.1:8340"
     """Where the API listens; port 0 takes any that is free."""
+    expose: bool = False
+    """Whether `listen` may be reached from other machines; the API asks nobody for a key."""
 
 
 def _default_url() -> str:
@@ -101,9 +121,9 @@ class Database(Section):
 class Sampling(Section):
     """How often meters are read; they count on between two reads, so no joule is missed."""
 
-    nvml_period: Duration = parse_duration("50ms")
+    nvml_period: Period = parse_duration("50ms")
     """Between two reads of the GPUs."""
-    rapl_period: Duration = parse_duration("100ms")
+    rapl_period: Period = parse_duration("100ms")
     """Between two reads of any other meter."""
 
 
@@ -122,8 +142,8 @@ class Collectors(Section):
 class Attribution(Section):
     """How joules are divided among requests."""
 
-    policy: Literal["auto", "time"] = "auto"
-    """The policy by which requests in service at the same time share joules; `auto` is `time`."""
+    policy: Literal["auto", "time", "tokens", "steps"] = "auto"
+    """By which policy requests at the same time share joules; `auto`: the best the data allow."""
     idle_quiet: Duration = parse_duration("10s")
     """A domain counts as idle once no request has run for this long."""
 
@@ -135,6 +155,15 @@ class Privacy(Section):
     """What is kept of a prompt that passes through: a keyed hash, its text, or nothing."""
 
 
+class Carbon(Section):
+    """What a kilowatt hour emits and costs; without them no carbon and no cost is told."""
+
+    grams_per_kwh: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """Grams of CO2 equivalent per kWh where this host stands."""
+    price_per_kwh: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """Price of a kWh, in a currency of your own."""
+
+
 class BackendSettings(Section):
     """One table for each inference server; no other server is ever contacted."""
 
@@ -142,17 +171,17 @@ class BackendSettings(Section):
     """What it is called in records and commands."""
     kind: Literal["ollama", "vllm", "openai"]
     """Whose API it speaks; `openai` is any other server with an OpenAI API."""
-    url: Annotated[str, Field(pattern=r"^https?://")]
+    url: Annotated[str, AfterValidator(check_url)]
     """Where it answers, without `/v1` or `/api`."""
     listen: Address | None = None
     """Where its gateway listens; without it there is none."""
     expose: bool = False
     """Whether `listen` may be reached from other machines; the gateway asks nobody for a key."""
     devices: Literal["auto"] | list[str] = "auto"
-    """The power domains that it is charged for, by `melodi doctor`'s names; `auto`: all that add up."""
+    """The power domains that it is charged for (`melodi doctor` names them); `auto`: all."""
     usage: Literal["ask", "as-is"] = "ask"
     """Whether the gateway may ask a vLLM stream for its token counts, and take them out again."""
-    api_key: str | None = Field(default=None, repr=False)
+    api_key: Annotated[str | None, AfterValidator(check_api_key)] = Field(default=None, repr=False)
     """Sent to the backend with prompts that MELODI itself sends; never stored or shown."""
 
 
@@ -175,6 +204,7 @@ class Settings(BaseSettings):
     collectors: Collectors = Collectors()
     attribution: Attribution = Attribution()
     privacy: Privacy = Privacy()
+    carbon: Carbon = Carbon()
     backends: list[BackendSettings] = []
 
     @classmethod
@@ -204,6 +234,8 @@ def load(path: Path | None) -> Settings:
         settings = Settings(**read_file(path))
     except ValidationError as error:
         raise ConfigError(_explain(error, path)) from None
+    except SettingsError as error:
+        raise ConfigError(f"{error}: write it in JSON there, or in the settings file") from None
     _check(settings)
     return settings
 
@@ -245,13 +277,17 @@ def _check(settings: Settings) -> None:
     names = [backend.name for backend in settings.backends]
     if twice := {name for name in names if names.count(name) > 1}:
         raise ConfigError(f"two backends are called {twice.pop()!r}; give each a name of its own")
-    for backend in settings.backends:
-        host = (backend.listen or "127.0.0.1:0").rpartition(":")[0].strip("[]")
-        loopback = host in ("localhost", "::1") or host.startswith("127.")
-        if not loopback and not backend.expose:
+    listening = [("the API", "[api]", settings.api.listen, settings.api.expose)]
+    listening += [
+        (f"backend {one.name!r}", "its table", one.listen, one.expose)
+        for one in settings.backends
+        if one.listen is not None
+    ]
+    for who, table, address, exposed in listening:
+        if not exposed and not is_loopback(address):
             raise ConfigError(
-                f"backend {backend.name!r} would listen on {host}, open to others; "
-                "set expose = true in its table if that is meant, or listen on 127.0.0.1"
+                f"{who} would listen on {address}, open to others; set expose = true in {table} "
+                "if that is meant, or listen on 127.0.0.1"
             )
 
 

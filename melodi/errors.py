@@ -4,7 +4,8 @@ MelodiError
 ├── ConfigError       a setting or a file of the user's is wrong
 ├── StoreError        the database cannot be opened, read or written
 ├── PromptSetError    a prompt file cannot be used
-└── BackendError      a backend is unknown, away, or refused
+├── BackendError      a backend is unknown, away, or refused
+└── CommandError      a command that was to be measured cannot be started
 CutShort              an answer ends without its proper end, on purpose
 """
 
@@ -27,6 +28,14 @@ class PromptSetError(MelodiError):
 
 class BackendError(MelodiError):
     """A backend is unknown, away, or refused the request."""
+
+
+class CommandError(MelodiError):
+    """A command that was to be measured cannot be started; `exit_code` is what a shell gives."""
+
+    def __init__(self, message: str, *, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 class CutShort(Exception):

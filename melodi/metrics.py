@@ -1,7 +1,7 @@
 """What MELODI tells Prometheus about itself and what it measured."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.core import CounterMetricFamily, Metric
@@ -14,6 +14,11 @@ from melodi.energy.accounts import MinuteAccounts
 from melodi.energy.record import EnergyRecord
 from melodi.inference.timeline import RequestTimeline
 
+MAX_LABEL_CHARS = 100
+MAX_MODELS = 200
+OTHER = "other"
+"""Models beyond the first so many: clients choose the names, and each costs memory for good."""
+
 _ACCOUNTS = ("active", "idle_share", "load", "idle", "foreign", "unattributed")
 _JOULES = (0.1, 0.3, 1, 3, 10, 30, 100, 300, 1e3, 3e3, 1e4, 3e4, 1e5)
 _FIRST_TOKEN_SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
@@ -25,6 +30,7 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._domains: dict[str, Domain] = {}
+        self._models: set[str] = set()
         self._measured_joules = 0.0
         self._residual_joules = 0.0
         self._energy = Counter(
@@ -92,12 +98,32 @@ class Metrics:
             ["collector"],
             registry=registry,
         )
-        Info("melodi_build", "Which version runs", registry=registry).info({"version": melodi.__version__})
+        self._collector_period = Gauge(
+            "melodi_collector_period_seconds",
+            "Time between two reads of the collector; doubled where it is slow",
+            ["collector"],
+            registry=registry,
+        )
+        self._spooled = Gauge(
+            "melodi_spool_records",
+            "Requests that have begun and have no row in the database yet",
+            registry=registry,
+        )
+        Info("melodi_build", "Which version runs", registry=registry).info(
+            {"version": melodi.__version__}
+        )
         registry.register(_SelfCpu())
 
     def know_domains(self, domains: Iterable[Domain]) -> None:
         """Tell what the domains are whose minutes will come."""
         self._domains |= {domain.name: domain for domain in domains}
+
+    def know_collector(
+        self, name: str, *, is_up: Callable[[], bool], period_ns: Callable[[], int]
+    ) -> None:
+        """Tell how a collector is to be asked for its state, which is read with the metrics."""
+        self._collector_up.labels(name).set_function(lambda: float(is_up()))
+        self._collector_period.labels(name).set_function(lambda: period_ns() / NS_PER_SECOND)
 
     def ledger_minutes(self, minutes: Iterable[MinuteAccounts]) -> None:
         """Add what the books gained; KeyError for a domain that is not known."""
@@ -111,12 +137,12 @@ class Metrics:
     def record_final(self, record: EnergyRecord) -> None:
         """Count a final record's energy; one of unknown energy counts nowhere."""
         if record.energy_joules is not None:
-            labels = (record.backend, record.model or "", record.quality)
+            labels = (record.backend, self._model(record.model), record.quality)
             self._request_energy.labels(*labels).observe(record.energy_joules)
 
     def request_seen(self, timeline: RequestTimeline) -> None:
         """Count a request that ended."""
-        labels = (timeline.backend, timeline.model or "")
+        labels = (timeline.backend, self._model(timeline.model))
         self._requests.labels(*labels, timeline.status or "").inc()
         if timeline.input_tokens is not None:
             self._tokens.labels(*labels, "input").inc(timeline.input_tokens)
@@ -130,6 +156,10 @@ class Metrics:
         """Count what the gateway added to one request."""
         self._gateway_overhead.observe(seconds)
 
+    def spooled(self, records: int) -> None:
+        """Tell how many requests have no row in the database yet."""
+        self._spooled.set(records)
+
     def sampler_beat(self, late_ns: int, missed: int) -> None:
         """Count one beat of the sampler and those it skipped before."""
         self._lateness.observe(late_ns / NS_PER_SECOND)
@@ -138,6 +168,16 @@ class Metrics:
     def collector_up(self, name: str, up: bool) -> None:
         """Tell whether a collector can be read."""
         self._collector_up.labels(name).set(up)
+
+    def _model(self, name: str | None) -> str:
+        """The label of a model, from a bounded number of bounded words."""
+        label = (name or "")[:MAX_LABEL_CHARS]
+        if label in self._models:
+            return label
+        if len(self._models) >= MAX_MODELS:
+            return OTHER
+        self._models.add(label)
+        return label
 
     def _attribute(self, minute: MinuteAccounts) -> None:
         for account in _ACCOUNTS:

@@ -20,9 +20,9 @@ PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
-def json_answer(value: object) -> Response:
+def json_answer(value: object, *, status: int = 200) -> Response:
     """`value` (dataclasses and datetimes too) as JSON; times end in Z."""
-    return Response(_to_json(value), media_type="application/json")
+    return Response(to_json(value), status_code=status, media_type="application/json")
 
 
 def list_answer(items: Iterable[object], *, next_cursor: str | None = None) -> Response:
@@ -32,7 +32,7 @@ def list_answer(items: Iterable[object], *, next_cursor: str | None = None) -> R
 
 def ndjson_answer(items: Iterable[object], *, headers: dict[str, str]) -> Response:
     """One object on each line."""
-    lines = b"".join(_to_json(item) + b"\n" for item in items)
+    lines = b"".join(to_json(item) + b"\n" for item in items)
     return Response(lines, media_type=NDJSON, headers=headers)
 
 
@@ -42,12 +42,13 @@ def problem(
     """An error as RFC 9457 has it; `more` are further members of `Problem`."""
     body = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, **more)
     return Response(
-        _to_json(body.model_dump(exclude_defaults=True) | {"type": body.type}),
+        to_json(body.model_dump(exclude_defaults=True) | {"type": body.type}),
         status_code=status,
         headers=headers,
         media_type=PROBLEM_JSON,
     )
 
 
-def _to_json(value: object) -> bytes:
+def to_json(value: object) -> bytes:
+    """The bytes of every JSON answer."""
     return orjson.dumps(value, option=orjson.OPT_UTC_Z)

@@ -6,13 +6,28 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 import melodi
-from melodi.api import backends, domains, health, ledger, requests
+from melodi.api import (
+    backends,
+    doctor,
+    domains,
+    exports,
+    health,
+    inventory,
+    ledger,
+    power,
+    requests,
+    stats,
+    windows,
+)
 from melodi.api.answers import PROBLEM_RESPONSES
 from melodi.api.errors import handle_errors
 from melodi.api.guard import Guard
 from melodi.api.services import Services
 
-_RESOURCES = (requests, ledger, domains, backends, health)
+_RESOURCES = (
+    *(requests, stats, ledger, exports, windows, power),
+    *(domains, backends, inventory, doctor, health),
+)
 
 
 def create_api(services: Services, *, names: Iterable[str] = ()) -> FastAPI:

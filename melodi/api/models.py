@@ -1,20 +1,29 @@
 """What the API takes and gives, as pydantic models, so that its documentation is true."""
 
+from collections.abc import Mapping
 from dataclasses import fields
-from types import GenericAlias
+from types import GenericAlias, MappingProxyType
 from typing import Any, Self, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
+from melodi.datasets.columns import COLUMNS, Column
 from melodi.energy.record import DomainEnergy, EnergyRecord
 from melodi.inference.request import Backend, PromptRequest
 from melodi.store.books import LedgerLine
+from melodi.store.figures import Group
+from melodi.store.inventory import HostLine, ModelLine
 
 
-def _mirror(shape: type, **nested: Any) -> type[BaseModel]:
+def _mirror(
+    shape: type, about: Mapping[str, Column] = MappingProxyType({}), **nested: Any
+) -> type[BaseModel]:
     """A model of a dataclass in which every field is always there; `nested` replaces types."""
     hints = get_type_hints(shape) | nested
-    columns: dict[str, Any] = {f.name: (hints[f.name], ...) for f in fields(shape)}
+    told = {name: column.description for name, column in about.items()}
+    columns: dict[str, Any] = {
+        f.name: (hints[f.name], Field(description=told.get(f.name))) for f in fields(shape)
+    }
     return create_model(shape.__name__, __doc__=shape.__doc__, **columns)
 
 
@@ -27,10 +36,27 @@ def _list_of(item: Any) -> type[BaseModel]:
     return create_model(f"ListOf{getattr(item, '__name__', 'Object')}", **columns)
 
 
-Record = _mirror(EnergyRecord, domains=GenericAlias(dict, (str, _mirror(DomainEnergy))))
+_Domains = GenericAlias(dict, (str, _mirror(DomainEnergy, COLUMNS)))
+Record = _mirror(EnergyRecord, COLUMNS, domains=_Domains)
 RecordList = _list_of(Record)
 LedgerList = _list_of(_mirror(LedgerLine))
+HostList = _list_of(_mirror(HostLine))
+ModelList = _list_of(_mirror(ModelLine))
 ObjectList = _list_of(dict[str, Any])
+
+
+class StatsAnswer(_list_of(_mirror(Group))):  # type: ignore[misc]
+    """Groups; instead of `by` each has what it is grouped by under its own name."""
+
+    percentile_error_ratio: float
+
+
+class Diagnosis(BaseModel):
+    """What can be measured here, and what keeps the rest from it."""
+
+    collectors: list[dict[str, Any]]
+    backends: list[dict[str, Any]]
+    measurable: bool
 
 
 class Prompt(BaseModel):

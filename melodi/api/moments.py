@@ -24,3 +24,12 @@ def parse_moment(text: str, *, now: datetime) -> datetime:
     if moment.tzinfo is None:
         raise BadQuery(f"{text!r} has no time zone; add Z for UTC, or an offset such as +01:00")
     return moment
+
+
+def parse_step(text: str) -> int:
+    """Seconds of `60s`, `5m`, `1h` or `1d`; BadQuery for anything else, or less than a second."""
+    match = _AGO.fullmatch(text)
+    seconds = float(match[1]) * _UNITS[match[2]] if match else 0.0
+    if not (seconds >= 1 and seconds.is_integer()):
+        raise BadQuery(f"{text!r} is no step; write whole seconds or more: 60s, 5m, 1h, 1d")
+    return int(seconds)

@@ -1,66 +1,28 @@
 """`/v1/requests`: records, one record, and prompts to be sent."""
 
-from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from pydantic import BaseModel, ConfigDict
 
 from melodi.api.answers import NDJSON, json_answer, list_answer, ndjson_answer, problem
+from melodi.api.filters import Filters
 from melodi.api.models import Prompt, Record, RecordList
-from melodi.api.moments import parse_moment
 from melodi.api.services import Services
 from melodi.clock import to_datetime
-from melodi.energy.record import EnergyRecord, Quality, Status
+from melodi.energy.record import EnergyRecord
 from melodi.errors import BackendError
-from melodi.store.queries import RequestFilter, parse_tag
 
 LONGEST_WAIT_SECONDS = 60.0
 
 
-class Wanted(BaseModel):
-    """Which records, and how many; a parameter that does not exist is an error."""
+class Wanted(Filters):
+    """Which records, and how many."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
-
-    host: str | None = None
-    """Only of this host."""
-    backend: str | None = None
-    """Only of this backend."""
-    model: str | None = None
-    """Only of this model."""
-    campaign: str | None = None
-    """Only of this campaign."""
-    task: str | None = None
-    """Only of this task."""
-    status: Status | None = None
-    """Only those that ended so."""
-    quality: Quality | None = None
-    """Only of this quality."""
-    tag: list[str] = []
-    """`name=value` or `name:value`; several must all be there."""
-    since: str | None = None
-    """Only those that began then or later: RFC 3339, or how long ago: `1h`, `7d`."""
-    until: str | None = None
-    """Only those that began before: RFC 3339, or how long ago: `1h`, `7d`."""
-    min_energy_joules: float | None = None
-    """Only those of so many joules or more; an unknown energy is neither."""
-    max_energy_joules: float | None = None
-    """Only those of so many joules or fewer."""
     limit: Annotated[int, Query(ge=1, le=1000)] = 100
     """How many, at most 1000."""
     cursor: str | None = None
     """`next_cursor` of the page before."""
-
-    def to_filter(self, now: datetime) -> RequestFilter:
-        """The same for the store; BadQuery where a tag or a moment cannot be understood."""
-        return RequestFilter(
-            **self.model_dump(exclude={"tag", "since", "until", "limit", "cursor"}),
-            tags=tuple(parse_tag(text) for text in self.tag),
-            since=None if self.since is None else parse_moment(self.since, now=now),
-            until=None if self.until is None else parse_moment(self.until, now=now),
-        )
 
 
 def router(services: Services) -> APIRouter:

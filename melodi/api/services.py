@@ -1,16 +1,22 @@
 """What the API needs of the daemon."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
+import sqlalchemy as sa
 from prometheus_client import CollectorRegistry
 
+from melodi.api.apart import Job
 from melodi.clock import Clock
 from melodi.energy.record import EnergyRecord
 from melodi.inference.request import Backend, PromptRequest
+from melodi.sampling.power import PowerNow, PowerSeries
 from melodi.store.books import LedgerBy, LedgerLine
+from melodi.store.figures import Rates
 from melodi.store.queries import Page, RequestFilter
+from melodi.store.records import Answer
+from melodi.store.windows import Description, Window, WindowPage
 
 
 class RecordReader(Protocol):
@@ -30,6 +36,37 @@ class RecordReader(Protocol):
         by: LedgerBy = "domain",
     ) -> Sequence[LedgerLine]: ...
 
+    def ask(self, question: Callable[[sa.Connection], Answer], /) -> Answer: ...
+
+
+class WindowKeeper(Protocol):
+    """Begins and ends windows, and answers for all of them."""
+
+    async def begin(self, said: Description) -> Window: ...
+
+    async def end(self, window_id: str, said: Description) -> Window | None:
+        """The window with its energy; None where it is not open here."""
+        ...
+
+    async def get(self, window_id: str) -> Window | None: ...
+
+    async def page(self, *, cursor: str | None, limit: int) -> WindowPage: ...
+
+
+class PowerView(Protocol):
+    """What the host draws, as finely as it may be told."""
+
+    @property
+    def host(self) -> str: ...
+
+    def live(self) -> AsyncIterator[PowerNow]:
+        """The latest power again and again, until the daemon stops."""
+        ...
+
+    def around(self, started_at: datetime, duration_seconds: float) -> dict[str, PowerSeries]:
+        """Each domain's power around a stretch of time; without those that are forgotten."""
+        ...
+
 
 class Services(Protocol):
     """The running daemon, as the API sees it; nothing here blocks."""
@@ -39,6 +76,12 @@ class Services(Protocol):
 
     @property
     def store(self) -> RecordReader: ...
+
+    @property
+    def windows(self) -> WindowKeeper: ...
+
+    @property
+    def power(self) -> PowerView: ...
 
     @property
     def registry(self) -> CollectorRegistry: ...
@@ -62,6 +105,17 @@ class Services(Protocol):
     def domains(self) -> Sequence[dict[str, Any]]: ...
 
     async def backends(self) -> Sequence[dict[str, Any]]: ...
+
+    async def doctor(self) -> dict[str, Any]:
+        """Meters and backends as they are now (the JSON of `melodi doctor`)."""
+        ...
+
+    @property
+    def rates(self) -> Rates: ...
+
+    def apart(self, job: Job) -> AsyncGenerator[bytes]:
+        """The bytes that answer `job`, from a process of its own; StoreError where it fails."""
+        ...
 
     def faults(self) -> Sequence[str]:
         """What keeps the daemon from doing its work; none: it is ready."""

@@ -46,9 +46,17 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 def _hide(name: str, value: Any) -> Any:
     """Secrets are not shown: passwords in a database URL, API keys of backends."""
     if name == "database.url":
-        from sqlalchemy.engine import make_url
-
-        return make_url(value).render_as_string(hide_password=True)
+        return _without_password(value)
     if name == "backends":
         return [one | {"api_key": "***" if one["api_key"] else None} for one in value]
     return value
+
+
+def _without_password(url: str) -> str:
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except (ArgumentError, ValueError):
+        return "*** (cannot be understood: write it like sqlite:////path/to/melodi.db)"

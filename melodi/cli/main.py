@@ -11,10 +11,15 @@ from melodi.cli import (
     db,
     demo,
     doctor,
+    export,
+    ledger,
+    measure,
     requests,
     run,
     serve,
     simulate,
+    stats,
+    top,
 )
 from melodi.cli.output import say
 from melodi.errors import ConfigError, MelodiError, PromptSetError
@@ -33,6 +38,11 @@ app.command("demo")(demo.demo)
 app.command("serve")(serve.serve)
 app.command("run")(run.run)
 app.command("requests")(requests.requests)
+app.command("stats")(stats.stats)
+app.command("ledger")(ledger.ledger)
+app.command("export")(export.export)
+app.command("measure", context_settings={"allow_interspersed_args": False})(measure.measure)
+app.command("top")(top.top)
 app.command("doctor")(doctor.doctor)
 app.command("simulate")(simulate.simulate)
 app.add_typer(db.app, name="db")

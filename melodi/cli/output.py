@@ -12,6 +12,7 @@ from melodi.energy.record import EnergyRecord
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+    from rich.table import Table
 
 UNKNOWN = "-"
 
@@ -27,29 +28,37 @@ def print_json(value: object) -> None:
     print(text)  # noqa: T201
 
 
-def print_table(
+def table(
     headings: Sequence[str], rows: Iterable[Sequence[str]], *, title: str | None = None
-) -> None:
-    """A table on stdout; a heading that begins with `>` is a column of numbers."""
+) -> "Table":
+    """A table; a heading that begins with `>` is a column of numbers."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", padding=(0, 1, 0, 0))
+    made = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", padding=(0, 1, 0, 0))
     for heading in headings:
         number = heading.startswith(">")
-        table.add_column(
+        made.add_column(
             heading.removeprefix(">"),
             justify="right" if number else "left",
             no_wrap=number,
             overflow="ellipsis",
         )
     for row in rows:
-        table.add_row(*row)
+        made.add_row(*row)
+    return made
+
+
+def print_table(
+    headings: Sequence[str], rows: Iterable[Sequence[str]], *, title: str | None = None
+) -> None:
+    """A table on stdout, as `table` makes it."""
+    from rich.console import Console
+
     console = Console(highlight=False, markup=False)
     if not console.is_terminal:
         console.width = 160
-    console.print(table)
+    console.print(table(headings, rows, title=title))
 
 
 def progress() -> "Progress":

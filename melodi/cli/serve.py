@@ -28,12 +28,17 @@ def _greet(daemon: "Served") -> None:
 
 
 def _greeting(daemon: "Served") -> list[str]:
+    from melodi.config import is_loopback
+
     runtime = daemon.runtime
     lines = [f"api        {daemon.api_url}  (try {daemon.api_url}/docs)"]
     for name, url in daemon.gateway_urls.items():
         lines.append(f"gateway    {url}  ->  {runtime.backend(name).url}  ({name})")
+    api = runtime.settings.api
+    if not is_loopback(api.listen):
+        lines.append(f"warning    the API: {api.listen} is open to other machines")
     for one in runtime.settings.backends:
-        if one.expose:
+        if one.listen is not None and not is_loopback(one.listen):
             lines.append(f"warning    backend {one.name}: {one.listen} is open to other machines")
     for domain in runtime.sampler.domains:
         note = "  (an estimate, not a measurement)" if domain.estimated else ""

@@ -2,9 +2,9 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from queue import Empty, SimpleQueue
 
@@ -13,17 +13,26 @@ import structlog
 from collectors.base import Conditions
 from melodi.clock import NS_PER_SECOND, Clock
 from melodi.daemon.backends import Backends
-from melodi.daemon.compose import Privacy, compose, service_of
-from melodi.energy.ledger import MAX_OPEN_NS, SILENCE_NS, Ledger
+from melodi.daemon.compose import Privacy, begun, describe, service_of, with_energy
+from melodi.energy.accounts import MinuteSums
+from melodi.energy.ledger import LATEST_NS, Ledger
 from melodi.energy.record import EnergyRecord
 from melodi.energy.total import RequestEnergy
 from melodi.inference.timeline import RequestTimeline
 from melodi.metrics import Metrics
 from melodi.sampling.sampler import Sample
 from melodi.store.records import Batch
+from melodi.store.spool import Spool
 from melodi.store.writer import RecordWriter
 
 TURN_SECONDS = 0.1
+PAUSE_SECONDS = 0.005
+BINS_A_TURN = 50
+"""So that nobody waits long for the lock."""
+MINUTES_EVERY_NS = 2 * NS_PER_SECOND
+"""Accounts without a record wait this long for one, so that an idle daemon seldom writes."""
+WRITER_BACKLOG = 100
+UNSTORED_KEPT = 1_000
 
 log = structlog.get_logger(__name__)
 
@@ -33,8 +42,12 @@ class _Pending:
     """A request that is not final in the database yet."""
 
     timeline: RequestTimeline
-    final: Future[EnergyRecord]
-    conditions: dict[str, Conditions]
+    final: Future[EnergyRecord] = field(default_factory=Future)
+    conditions: dict[str, Conditions] = field(default_factory=dict)
+    facts: EnergyRecord | None = None
+    """What is known of it beside its energy, once it has ended."""
+    composed: EnergyRecord | None = None
+    """Its final record, on its way into the database."""
 
 
 class Bookkeeper:
@@ -46,6 +59,7 @@ class Bookkeeper:
         *,
         host: str,
         writer: RecordWriter,
+        spool: Spool,
         clock: Clock,
         privacy: Privacy,
         metrics: Metrics,
@@ -54,6 +68,7 @@ class Bookkeeper:
         self._ledger = ledger
         self._host = host
         self._writer = writer
+        self._spool = spool
         self._clock = clock
         self._privacy = privacy
         self._metrics = metrics
@@ -61,47 +76,70 @@ class Bookkeeper:
         self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._lock = threading.Lock()
         self._pending: dict[str, _Pending] = {}
+        self._begun: list[RequestTimeline] = []
         self._ended: set[str] = set()
+        self._minutes = MinuteSums()
+        self._submitted_ns = clock.monotonic_ns()
         self._conditions: dict[str, Conditions] = {}
+        self._unstored: dict[str, EnergyRecord] = {}
         self._stopping = threading.Event()
         self._fault: str | None = None
         self._thread = threading.Thread(target=self._run, name="melodi-books", daemon=True)
+        self.idle_watts: Mapping[str, float] = ledger.idle_watts
+        """What has been learned of each domain's idle power."""
 
     @property
     def faults(self) -> list[str]:
         """What is wrong with the books at present; empty: nothing."""
         found = [] if self._fault is None else [self._fault]
+        if self._spool.fault is not None:
+            found.append(
+                f"begin lines cannot be written: {self._spool.fault}; make room there, or else "
+                "a kill loses the requests that run"
+            )
         if self._thread.ident is not None and not self._thread.is_alive():
             found.append("the bookkeeper has stopped: records stay provisional; restart melodi")
         return found
 
     @property
-    def idle_watts(self) -> dict[str, float]:
-        """What has been learned of each domain's idle power."""
-        with self._lock:
-            return self._ledger.idle_watts
+    def in_flight(self) -> int:
+        """Requests that have begun and not ended."""
+        return sum(one.timeline.end_ns is None for one in list(self._pending.values()))
+
+    @property
+    def settle_seconds(self) -> float:
+        """How long after its end a request alone is settled."""
+        return self._ledger.settle_ns / NS_PER_SECOND
 
     def begin(self, timeline: RequestTimeline) -> None:
         """A request was sent."""
-        self._pending[timeline.id] = _Pending(timeline, Future(), {})
+        self._pending[timeline.id] = _Pending(timeline)
         self._inbox.put(partial(self._on_begin, timeline))
 
     def end(self, timeline: RequestTimeline) -> None:
         """The request is over and its timeline complete."""
-        self._metrics.request_seen(timeline)
         self._inbox.put(partial(self._on_end, timeline))
+
+    def load(self, timeline: RequestTimeline) -> None:
+        """A call that only loaded or unloaded a model has ended."""
+        timeline.load_only = True
+        self.begin(timeline)
+        self.end(timeline)
 
     def on_sample(self, sample: Sample) -> None:
         """A beat of the sampler."""
-        self._metrics.sampler_beat(sample.late_ns, sample.missed)
-        self._metrics.collector_up(sample.collector, not sample.failures)
         self._inbox.put(partial(self._on_sample, sample))
 
     def preview(self, request_id: str) -> EnergyRecord | None:
-        """The record of a request that is not final yet, as far as it is known; else None."""
+        """The record of a request that is not final in the database; else None. May take a while.
+
+        One that could not be stored is remembered for a time, with the reason `not_stored`.
+        """
         pending = self._pending.get(request_id)
         if pending is None:
-            return None
+            return self._unstored.get(request_id)
+        if pending.composed is not None:
+            return replace(pending.composed, provisional=True)
         with self._lock:
             energy = self._ledger.preview(request_id, self._clock.monotonic_ns())
         return None if energy is None else self._record(pending, energy, provisional=True)
@@ -128,39 +166,76 @@ class Bookkeeper:
                 break
         self._stopping.set()
         self._thread.join(timeout=5)
-        self._turn(self._clock.monotonic_ns() + MAX_OPEN_NS + SILENCE_NS)
+        while self._turn(self._clock.monotonic_ns() + LATEST_NS, last=True):
+            pass
 
     def _run(self) -> None:
-        while not self._stopping.wait(TURN_SECONDS):
+        wait_seconds = TURN_SECONDS
+        while not self._stopping.wait(wait_seconds):
             try:
-                self._turn(self._clock.monotonic_ns())
+                more = self._turn(self._clock.monotonic_ns())
+                wait_seconds = PAUSE_SECONDS if more else TURN_SECONDS
                 self._fault = None
             except Exception as error:
                 self._fault = f"the books cannot be kept: {error!r}; see the log"
                 log.exception("bookkeeping_failed")
 
-    def _turn(self, now_ns: int) -> None:
-        """Take in what has been heard, close what can be closed, hand it to the writer."""
+    def _turn(self, now_ns: int, *, last: bool = False) -> bool:
+        """Take in what has been heard, close some of what can be closed, hand it to the writer.
+
+        Gives whether there is more to close.
+        """
         with self._lock:
             ended = self._take_in()
+        self._spool_begun()
+        with self._lock:
             offset_ns = self._clock.wall_ns() - self._clock.monotonic_ns()
-            closing = self._ledger.advance(now_ns, wall_offset_ns=offset_ns)
+            closing = self._ledger.advance(now_ns, wall_offset_ns=offset_ns, most=BINS_A_TURN)
             provisional = {
-                name: self._ledger.posted(name, now_ns)
+                name: self._ledger.posted(name)
                 for name in (closing.touched | ended) - closing.final.keys()
                 if name in self._ended
             }
-        records = [
-            self._record(self._pending[name], energy, provisional=name in provisional)
-            for name, energy in (provisional | closing.final).items()
-        ]
-        self._ended.difference_update(closing.final)
+            self.idle_watts = self._ledger.idle_watts
+        self._minutes.add(closing.minutes)
         self._metrics.ledger_minutes(closing.minutes)
-        if records or closing.minutes:
-            batch = Batch(host=self._host, records=tuple(records), minutes=tuple(closing.minutes))
-            finals = [record for record in records if not record.provisional]
-            stored = self._writer.submit(batch)
-            stored.add_done_callback(lambda done: self._on_stored(done, finals))
+        records = self._compose(provisional, closing.final)
+        waited_ns = self._clock.monotonic_ns() - self._submitted_ns
+        due = waited_ns >= MINUTES_EVERY_NS and self._writer.pending < WRITER_BACKLOG
+        if records or (self._minutes and (due or last)):
+            self._submit(records)
+        return closing.more
+
+    def _compose(
+        self, provisional: dict[str, RequestEnergy], final: dict[str, RequestEnergy]
+    ) -> list[EnergyRecord]:
+        """The rows to write; a load that nobody asked a prompt with has none."""
+        records = []
+        for name, energy in (provisional | final).items():
+            pending = self._pending[name]
+            if pending.timeline.load_only:
+                continue
+            records.append(self._record(pending, energy, provisional=name in provisional))
+        for record in records:
+            if not record.provisional:
+                self._pending[record.id].composed = record
+        for name in final:
+            self._ended.discard(name)
+            if self._pending[name].timeline.load_only:
+                del self._pending[name]
+        return records
+
+    def _submit(self, records: list[EnergyRecord]) -> None:
+        self._submitted_ns = self._clock.monotonic_ns()
+        batch = Batch(host=self._host, records=tuple(records), minutes=self._minutes.take())
+        stored = self._writer.submit(batch)
+        stored.add_done_callback(lambda done: self._on_stored(done, records))
+
+    def _spool_begun(self) -> None:
+        """Bring the begin lines of new requests to disk, before any row of theirs."""
+        new, self._begun = self._begun, []
+        self._spool.write([begun(timeline, host=self._host) for timeline in new])
+        self._metrics.spooled(self._spool.records)
 
     def _take_in(self) -> set[str]:
         """Empty the inbox; gives the requests that have ended since the last turn."""
@@ -174,41 +249,57 @@ class Bookkeeper:
                 log.exception("a_fact_was_lost")
 
     def _on_begin(self, timeline: RequestTimeline) -> None:
+        if not timeline.load_only:
+            self._begun.append(timeline)
         domains = self._backends.domains_of(timeline.backend)
         self._ledger.begin(timeline.id, domains, timeline.sent_ns)
 
     def _on_end(self, timeline: RequestTimeline) -> None:
-        self._backends.identify(timeline)
-        self._ledger.end(timeline.id, service_of(timeline))
-        self._pending[timeline.id].conditions = dict(self._conditions)
+        pending = self._pending[timeline.id]
+        pending.conditions = dict(self._conditions)
         self._ended.add(timeline.id)
+        span = None
+        try:
+            self._backends.identify(timeline)
+            pending.facts = describe(timeline, host=self._host, privacy=self._privacy)
+            span = service_of(timeline)
+        finally:
+            # Whatever fails above, nobody may stay in service for ever.
+            self._ledger.end(timeline.id, span)
+        if not timeline.load_only:
+            self._metrics.request_seen(timeline)
 
     def _on_sample(self, sample: Sample) -> None:
         for bin_ in sample.bins:
             self._ledger.add(bin_)
         for conditions in sample.conditions:
             self._conditions[conditions.domain] = conditions
+        self._metrics.sampler_beat(sample.late_ns, sample.missed)
+        self._metrics.collector_up(sample.collector, not sample.failures)
 
-    def _on_stored(self, done: Future[dict[str, int]], finals: list[EnergyRecord]) -> None:
+    def _on_stored(self, done: Future[dict[str, int]], records: list[EnergyRecord]) -> None:
         """In the writer's thread: tell those who wait, now that it is durable."""
         error = done.exception()
-        for record in finals:
+        if error is None:
+            self._spool.forget(record.id for record in records)
+        for record in records:
+            if record.provisional:
+                continue
             pending = self._pending.pop(record.id)
-            if error is not None:
-                pending.final.set_exception(error)
+            if error is None:
+                told = replace(record, seq=done.result().get(record.id))
+                self._metrics.record_final(told)
             else:
-                stored = replace(record, seq=done.result()[record.id])
-                self._metrics.record_final(stored)
-                pending.final.set_result(stored)
+                told = replace(record, quality_reasons=(*record.quality_reasons, "not_stored"))
+                self._unstored[record.id] = told
+                while len(self._unstored) > UNSTORED_KEPT:
+                    del self._unstored[next(iter(self._unstored))]
+            pending.final.set_result(told)
 
     def _record(
         self, pending: _Pending, energy: RequestEnergy, *, provisional: bool
     ) -> EnergyRecord:
-        return compose(
-            pending.timeline,
-            energy,
-            host=self._host,
-            privacy=self._privacy,
-            provisional=provisional,
-            conditions=pending.conditions,
-        )
+        facts = pending.facts
+        if facts is None:
+            facts = describe(pending.timeline, host=self._host, privacy=self._privacy)
+        return with_energy(facts, energy, provisional=provisional, conditions=pending.conditions)

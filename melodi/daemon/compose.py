@@ -12,7 +12,9 @@ from melodi.clock import NS_PER_SECOND, to_datetime
 from melodi.energy.bins import Interval, Span
 from melodi.energy.record import EnergyRecord, Status
 from melodi.energy.total import RequestEnergy
+from melodi.energy.work import Work
 from melodi.inference.timeline import RequestTimeline
+from melodi.store.spool import Begun
 
 LOAD_FLOOR_SECONDS = 0.1
 """Ollama reports a few ms of load for a warm model: only longer ones are a load."""
@@ -35,19 +37,42 @@ class Privacy:
     """This installation's secret, so that hashes of passing traffic cannot be guessed back."""
 
 
+def begun(timeline: RequestTimeline, *, host: str) -> Begun:
+    """The begin line of a request."""
+    return Begun(
+        id=timeline.id,
+        host=host,
+        backend=timeline.backend,
+        backend_kind=timeline.backend_kind,
+        model=clean(timeline.model),
+        campaign=clean(timeline.campaign),
+        task=clean(timeline.task),
+        tags=clean(dict(timeline.tags)),
+        streamed=timeline.streamed,
+        attempt=timeline.attempt,
+        wall_ns=timeline.wall_ns,
+        scheduled_wall_ns=timeline.scheduled_wall_ns,
+    )
+
+
 def service_of(timeline: RequestTimeline) -> Span | None:
     """The stretch in which a finished request can have used energy; None: it was never served.
 
     Ollama tells how long it worked, so only that last stretch counts: before it the request
     waited for a slot or for the model. Elsewhere service begins after the queueing that the
-    backend reports, or else when the request was sent. A request that was refused (HTTP 4xx, or
-    no answer at all) was not served.
+    backend reports, or else when the request was sent. A request that was refused (HTTP 4xx),
+    or never reached the backend, was not served.
     """
     end_ns = timeline.end_ns
     if end_ns is None:
         raise ValueError(f"request {timeline.id} has not ended; end its timeline first")
     http = timeline.http_status
-    if timeline.status is Status.ERROR and (http is None or 400 <= http < 500):
+    if timeline.load_only:
+        loading = Interval(timeline.sent_ns, end_ns)
+        nothing = Interval(end_ns, end_ns)
+        return Span(timeline.id, nothing, load=loading, load_key=_load_key(timeline))
+    refused = http is not None and 400 <= http < 500
+    if refused or not timeline.reached:
         return None
     start_ns = min(_service_start(timeline, end_ns), end_ns)
     load_ns = _ns(timeline.load_seconds)
@@ -57,7 +82,19 @@ def service_of(timeline: RequestTimeline) -> Span | None:
     first_ns = timeline.first_token_ns
     if first_ns is not None:
         first_ns = min(max(first_ns, start_ns), end_ns)
-    return Span(timeline.id, Interval(start_ns, end_ns), first_ns, load)
+    work = Work.of(
+        input_tokens=timeline.input_tokens,
+        cached_tokens=timeline.cached_input_tokens,
+        output_tokens=timeline.output_tokens,
+        arrivals_ns=timeline.chunk_ns,
+    )
+    service = Interval(start_ns, end_ns)
+    return Span(timeline.id, service, first_ns, load, _load_key(timeline), work)
+
+
+def _load_key(timeline: RequestTimeline) -> str:
+    """Requests of one model on one backend wait for one load."""
+    return f"{timeline.backend}/{timeline.model}"
 
 
 def _service_start(timeline: RequestTimeline, end_ns: int) -> int:
@@ -68,22 +105,10 @@ def _service_start(timeline: RequestTimeline, end_ns: int) -> int:
     return timeline.sent_ns + waited_ns
 
 
-def compose(
-    timeline: RequestTimeline,
-    energy: RequestEnergy,
-    *,
-    host: str,
-    privacy: Privacy,
-    provisional: bool,
-    conditions: Mapping[str, Conditions],
-) -> EnergyRecord:
-    """The record of a request; `conditions` are those of its devices while it ran."""
-    tokens = timeline.output_tokens
-    joules = energy.energy_joules
-    costs = {field.name: getattr(energy, field.name) for field in fields(RequestEnergy)}
+def describe(timeline: RequestTimeline, *, host: str, privacy: Privacy) -> EnergyRecord:
+    """The record of a request without its energy; provisional."""
     seen = EnergyRecord(
         id=timeline.id,
-        provisional=provisional,
         host=host,
         backend=timeline.backend,
         backend_kind=timeline.backend_kind,
@@ -105,14 +130,30 @@ def compose(
         started_at=to_datetime(timeline.wall_ns),
         **_durations(timeline),
         input_tokens=timeline.input_tokens,
-        output_tokens=tokens,
+        output_tokens=timeline.output_tokens,
         cached_input_tokens=timeline.cached_input_tokens,
         tokens_source=timeline.tokens_source,
+    )
+    return replace(seen, **{name: clean(getattr(seen, name)) for name in FROM_OUTSIDE})
+
+
+def with_energy(
+    record: EnergyRecord,
+    energy: RequestEnergy,
+    *,
+    provisional: bool,
+    conditions: Mapping[str, Conditions],
+) -> EnergyRecord:
+    """The record with its energy; `conditions` are those of its devices while it ran."""
+    tokens, joules = record.output_tokens, energy.energy_joules
+    costs = {field.name: getattr(energy, field.name) for field in fields(RequestEnergy)}
+    return replace(
+        record,
+        provisional=provisional,
         joules_per_output_token=joules / tokens if joules is not None and tokens else None,
         **costs,
         **_hardware([conditions[name] for name in energy.domains if name in conditions]),
     )
-    return replace(seen, **{name: clean(getattr(seen, name)) for name in FROM_OUTSIDE})
 
 
 def _durations(timeline: RequestTimeline) -> dict[str, Any]:
@@ -153,7 +194,7 @@ def clean(value: Any) -> Any:
 
 def _private(timeline: RequestTimeline, privacy: Privacy) -> dict[str, Any]:
     """Prompt and response as far as they may be kept; a campaign's text is its owner's own."""
-    own = timeline.campaign is not None
+    own = timeline.dispatched and timeline.campaign is not None
     text = timeline.prompt
     keep = own or privacy.prompts == "text"
     digest = None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from collectors.registry import Probe, State
 from collectors.simulated import SimulatedCollector
@@ -27,6 +28,21 @@ CONCURRENCY = 4
 IDLE_WAIT_SECONDS = 15.0
 FINAL_SECONDS = 30.0
 ANY_PORT = "127.0.0.1:0"
+
+
+class DemoSettings(Settings):
+    """Settings that the environment cannot change: they would lead to the user's own database."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003  the names are the library's
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +73,7 @@ async def demonstration() -> AsyncIterator[Demonstration]:
         sensor = simulator.sensor
         meter = SimulatedCollector([(sensor.domain, sensor.read)], now_ns=clock.monotonic_ns)
         backend = BackendSettings(name=BACKEND, kind="vllm", url=simulator.url, listen=ANY_PORT)
-        settings = Settings(
+        settings = DemoSettings(
             host="demo",
             api=Api(listen=_free_or_any(Api().listen)),
             database=Database(url=f"sqlite:///{Path(folder) / 'demo.db'}"),

@@ -2,7 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from statistics import median
 from typing import Any
 
 from collectors.base import Domain
@@ -11,9 +13,13 @@ from collectors.registry import Probe
 from melodi.clock import NS_PER_SECOND, Clock
 from melodi.config import Settings
 from melodi.daemon.backends import Backends
-from melodi.daemon.runtime import probe_meters
+from melodi.daemon.meters import probe_meters
+from melodi.sampling.meters import EnergyCurve
 
 LISTEN_SECONDS = 1.5
+STILL_SECONDS = 5
+"""A meter whose value has not changed for so long stands still."""
+EDGES_LOOKED_AT = 50
 
 
 async def examine(settings: Settings, *, clock: Clock) -> dict[str, Any]:
@@ -29,8 +35,38 @@ async def examine(settings: Settings, *, clock: Clock) -> dict[str, Any]:
     for one in probes:
         if one.collector is not None:
             one.collector.close()
-    measurable = any(not domain.estimated for domain in _domains(probes))
-    return {"collectors": collectors, "backends": backends, "measurable": measurable}
+    return {"collectors": collectors, "backends": backends, "measurable": _measurable(probes)}
+
+
+async def examine_open(
+    probes: Sequence[Probe],
+    curves: Mapping[str, EnergyCurve],
+    backends: Backends,
+    *,
+    now_ns: int,
+) -> dict[str, Any]:
+    """As `examine`, of meters that are open and read already: nothing is opened twice."""
+    seen = {name: _seen(curve, now_ns) for name, curve in curves.items()}
+    return {
+        "collectors": [_report(one, seen) for one in probes],
+        "backends": await backends.listing(),
+        "measurable": _measurable(probes),
+    }
+
+
+def _measurable(probes: Sequence[Probe]) -> bool:
+    return any(not domain.estimated for domain in _domains(probes))
+
+
+def _seen(curve: EnergyCurve, now_ns: int) -> Refresh:
+    """What the latest edges tell of a domain's refresh."""
+    times = [edge.at_ns for edge in curve.edges[-EDGES_LOOKED_AT:]]
+    lengths = [later - earlier for earlier, later in pairwise(times)]
+    return Refresh(
+        domain=curve.domain.name,
+        moved=bool(times) and now_ns - times[-1] < STILL_SECONDS * NS_PER_SECOND,
+        period_ns=round(median(lengths)) if lengths else None,
+    )
 
 
 def _domains(probes: Sequence[Probe]) -> list[Domain]:
@@ -44,6 +80,10 @@ def _examine_meter(found: Probe, clock: Clock) -> dict[str, Any]:
             found.collector, LISTEN_SECONDS, now_ns=clock.monotonic_ns, sleep=time.sleep
         )
         seen = {one.domain: one for one in observed}
+    return _report(found, seen)
+
+
+def _report(found: Probe, seen: Mapping[str, Refresh]) -> dict[str, Any]:
     domains = [
         {
             "name": domain.name,

@@ -106,6 +106,8 @@ async def served(
         host = settings.api.listen.rpartition(":")[0].strip("[]")
         api = create_api(runtime, names=(host,))
         await stack.enter_async_context(serving(api, api_listener))
+        # Live streams have no end of their own: they end before the server waits for its clients.
+        stack.callback(runtime.power.close)
         yield Served(runtime, api_url, {name: url_of(one) for name, one in gateways.items()})
 
 

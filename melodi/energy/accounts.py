@@ -1,6 +1,7 @@
 """The accounts of the ledger: where each joule of a domain went, by minute."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
 
 
 @dataclass(slots=True, kw_only=True)
@@ -38,3 +39,33 @@ class MinuteAccounts:
             + self.foreign_joules
             + self.unattributed_joules
         )
+
+
+class MinuteSums:
+    """What the minutes gained since it was last taken, so that few writes carry many bins."""
+
+    def __init__(self) -> None:
+        self._sums: dict[tuple[str, int], MinuteAccounts] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._sums)
+
+    def add(self, minutes: Iterable[MinuteAccounts]) -> None:
+        """Add to each domain's minute."""
+        for minute in minutes:
+            key = (minute.domain, minute.minute)
+            if key not in self._sums:
+                self._sums[key] = replace(minute)
+                continue
+            total = self._sums[key]
+            for name in AMOUNTS:
+                setattr(total, name, getattr(total, name) + getattr(minute, name))
+
+    def take(self) -> tuple[MinuteAccounts, ...]:
+        """All of it; nothing is left."""
+        taken, self._sums = tuple(self._sums.values()), {}
+        return taken
+
+
+AMOUNTS = tuple(one.name for one in fields(MinuteAccounts) if one.name not in ("domain", "minute"))
+"""The accounts that add up over time."""

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from melodi.energy.work import Work
+
 UJ_PER_JOULE = 1_000_000
 NS_PER_SECOND = 1_000_000_000
 
@@ -21,6 +23,10 @@ class Interval:
     def overlap_ns(self, start_ns: int, end_ns: int) -> int:
         """How long this and the other stretch have in common."""
         return max(0, min(self.end_ns, end_ns) - max(self.start_ns, start_ns))
+
+    def joined(self, other: "Interval") -> "Interval":
+        """The shortest stretch that holds both."""
+        return Interval(min(self.start_ns, other.start_ns), max(self.end_ns, other.end_ns))
 
     def widened(self, by_ns: int) -> "Interval":
         """The stretch with both ends moved out (in, where negative; never past each other)."""
@@ -62,6 +68,10 @@ class Span:
     first_token_ns: int | None = None
     load: Interval | None = None
     """The model load that it waited for."""
+    load_key: str = ""
+    """Which load: requests that wait for the same one share it."""
+    work: Work | None = None
+    """Its tokens; None where they are not known."""
 
     @property
     def parts(self) -> tuple[Interval, ...]:

@@ -6,14 +6,16 @@ from melodi.energy.bins import NS_PER_SECOND, Bin
 
 SECONDS_KEPT = 600
 SECONDS_NEEDED = 2
+SECONDS_TO_RAISE = 30
 PERCENTILE = 0.05
 
 
 class IdleLearner:
     """The 5th percentile of 1 s mean power, over the seconds when no request had run for a while.
 
-    Feed it the bins of one domain in order. `watts` stays what it was told at first until
-    enough quiet seconds have been seen.
+    Feed it the bins of one domain in order. What it knew at first stays until enough quiet
+    seconds have been seen: a few to lower it, many to raise it, because a device that works for
+    others looks like one that idles at a higher power.
     """
 
     def __init__(self, *, watts: float | None = None) -> None:
@@ -36,6 +38,9 @@ class IdleLearner:
             self._learn()
 
     def _learn(self) -> None:
-        if len(self._means) >= SECONDS_NEEDED:
-            ordered = sorted(self._means)
-            self.watts = ordered[int(PERCENTILE * (len(ordered) - 1))]
+        if len(self._means) < SECONDS_NEEDED:
+            return
+        ordered = sorted(self._means)
+        watts = ordered[int(PERCENTILE * (len(ordered) - 1))]
+        if self.watts is None or watts < self.watts or len(ordered) >= SECONDS_TO_RAISE:
+            self.watts = watts

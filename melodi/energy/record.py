@@ -31,7 +31,9 @@ class DomainEnergy:
     """One request's joules in one power domain."""
 
     scope: str
+    """What the sensor covers: a GPU, a module with its processor, a package, memory."""
     source: str
+    """The sensor and which of its calls, such as `rapl:powercap`."""
     joules: float | None = None
     """Active plus idle share, or their undivided sum where idle is unknown."""
     active_joules: float | None = None
@@ -42,8 +44,10 @@ class DomainEnergy:
     exclusive_low_joules: float | None = None
     exclusive_high_joules: float | None = None
     idle_watts: float | None = None
+    """The idle floor by which the joules were split."""
     quality: Quality = Quality.NONE
     reasons: tuple[str, ...] = ()
+    """Why the quality is what it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,9 +12,9 @@ from melodi.clock import Clock
 from melodi.errors import BackendError
 from melodi.gateway import headers as fields
 from melodi.gateway.inbound import ClientLeft, Inbound, Receive, Send
-from melodi.gateway.upstream import Upstream
+from melodi.gateway.upstream import BackendAway, Upstream
 from melodi.gateway.usage import PATHS, UsageFilter, ask
-from melodi.gateway.watch import Unwatched, Watch
+from melodi.gateway.watch import LoadWatch, Unwatched, Watch
 from melodi.inference.backends.base import Dialect, Ending, RequestFacts
 from melodi.inference.observer import dialect_of, read_request
 from melodi.inference.recording import GuardedRecorder, new_timeline
@@ -38,8 +38,6 @@ class Gateway:
         self._recorder = GuardedRecorder(recorder)
         self._clock = clock
         self._upstream = Upstream(backend)
-        self.load_calls = 0
-        """Requests that only loaded or unloaded a model: counted, not recorded."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection's worth of ASGI: its lifespan, a request, or a refused WebSocket."""
@@ -94,11 +92,12 @@ class Gateway:
                     _target(scope),
                     headers=fields.to_backend(scope["headers"]),
                     content=body if body is not None else _stream(scope, inbound),
+                    on_sent=watch.sent,
                 )
             except BackendError as error:
                 if inbound.gone:
                     raise ClientLeft from error
-                watch.fail(str(error))
+                watch.fail(str(error), reached=not isinstance(error, BackendAway))
                 await _answer_error(send, 502, str(error), path=scope["path"], extra=watch.headers)
                 return
             try:
@@ -135,14 +134,12 @@ class Gateway:
         backend = self._backend
         return backend.kind is BackendKind.VLLM and backend.asks_usage and path in PATHS
 
-    def _watch(self, scope: Scope, dialect: Dialect, facts: RequestFacts) -> Watch | Unwatched:
-        if facts.load_only:
-            self.load_calls += 1
-            return Unwatched()
+    def _watch(self, scope: Scope, dialect: Dialect, facts: RequestFacts) -> Watch:
         timeline = new_timeline(self._backend, self._clock, facts=facts)
         timeline.tags = fields.parse_tags(fields.first(scope["headers"], fields.TAGS))
         timeline.campaign = fields.first(scope["headers"], fields.CAMPAIGN)
-        return Watch(timeline, dialect=dialect, recorder=self._recorder, clock=self._clock)
+        watch = LoadWatch if facts.load_only else Watch
+        return watch(timeline, dialect=dialect, recorder=self._recorder, clock=self._clock)
 
 
 def create_gateway(backend: Backend, recorder: Recorder, clock: Clock) -> Gateway:

@@ -1,6 +1,6 @@
 """The backend's side of the gateway: one pool of connections that changes nothing it carries."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
 
 import aiohttp
@@ -45,8 +45,9 @@ class Upstream:
 
     def open(self) -> None:
         """Make the pool; needs a running event loop."""
-        reuse = aiohttp.TraceConfig()
-        reuse.on_connection_reuseconn.append(_note_reuse)
+        trace = aiohttp.TraceConfig()
+        trace.on_connection_reuseconn.append(_note_reuse)
+        trace.on_request_headers_sent.append(_note_sent)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_SECONDS),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -56,7 +57,7 @@ class Upstream:
             max_line_size=MAX_HEADER_BYTES,
             max_field_size=MAX_HEADER_BYTES,
             max_headers=MAX_HEADER_BYTES,
-            trace_configs=[reuse],
+            trace_configs=[trace],
         )
 
     async def close(self) -> None:
@@ -65,26 +66,39 @@ class Upstream:
             await self._session.close()
 
     async def send(
-        self, method: str, target: bytes, *, headers: Headers, content: Content
+        self,
+        method: str,
+        target: bytes,
+        *,
+        headers: Headers,
+        content: Content,
+        on_sent: Callable[[], None],
     ) -> aiohttp.ClientResponse:
         """Send a request and give its answer once the head has come; the caller closes it.
+
+        `on_sent` is called once the request's head has been written to the backend.
 
         Where the backend had closed a pooled connection, the request goes once more, unless its
         content was a stream. Raises BackendAway or BackendBroke.
         """
         try:
-            return await self._send_once(method, target, headers, content)
+            return await self._send_once(method, target, headers, content, on_sent)
         except _Stale as error:
             if content is None or isinstance(content, bytes):
-                return await self._send_once(method, target, headers, content)
+                return await self._send_once(method, target, headers, content, on_sent)
             raise BackendBroke(str(error)) from error
 
     async def _send_once(
-        self, method: str, target: bytes, headers: Headers, content: Content
+        self,
+        method: str,
+        target: bytes,
+        headers: Headers,
+        content: Content,
+        on_sent: Callable[[], None],
     ) -> aiohttp.ClientResponse:
         if self._session is None:
             raise RuntimeError("the gateway is not open: run it with its lifespan on")
-        connection = _Connection()
+        connection = _Connection(on_sent)
         try:
             return await self._session.request(
                 method,
@@ -112,12 +126,19 @@ class Upstream:
 class _Connection:
     """Whether one request went out on a connection that had been used before."""
 
-    reused = False
+    def __init__(self, on_sent: Callable[[], None]) -> None:
+        self.reused = False
+        self.on_sent = on_sent
 
 
 async def _note_reuse(session: object, context: SimpleNamespace, params: object) -> None:
     del session, params
     context.trace_request_ctx.reused = True
+
+
+async def _note_sent(session: object, context: SimpleNamespace, params: object) -> None:
+    del session, params
+    context.trace_request_ctx.on_sent()
 
 
 def _said_nothing(error: aiohttp.ClientError) -> bool:

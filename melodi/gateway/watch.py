@@ -4,12 +4,17 @@ import asyncio
 from types import TracebackType
 from typing import Self
 
-from melodi.clock import Clock
+from melodi.clock import NS_PER_SECOND, Clock
 from melodi.gateway.headers import REQUEST_ID, Headers
 from melodi.gateway.inbound import ClientLeft
 from melodi.inference.backends.base import Dialect, Ending
 from melodi.inference.observer import Observer
 from melodi.inference.timeline import Recorder, RequestTimeline
+
+LOADED = "load"
+"""What Ollama's answer gives as its `done_reason` where the model is in memory now."""
+LOAD_FLOOR_SECONDS = 0.1
+"""A shorter call found the model in memory."""
 
 
 class Watch:
@@ -55,8 +60,13 @@ class Watch:
         """Bytes of the answer came at `at_ns`."""
         self._observer.feed(data, at_ns)
 
-    def fail(self, message: str) -> None:
-        """The backend gave no answer."""
+    def sent(self) -> None:
+        """The request has been written to the backend."""
+        self._timeline.reached = True
+
+    def fail(self, message: str, *, reached: bool) -> None:
+        """The backend gave no answer; `reached`: although the request had been sent."""
+        self._timeline.reached = reached
         self._observer.fail(message)
 
     def end(self, at_ns: int, ending: Ending) -> None:
@@ -64,7 +74,32 @@ class Watch:
         if not self._ended:
             self._ended = True
             self._observer.end(at_ns, ending)
-            self._recorder.end(self._timeline)
+            self._tell()
+
+    def _tell(self) -> None:
+        self._recorder.end(self._timeline)
+
+
+class LoadWatch(Watch):
+    """A call that only loads or unloads a model: its joules count, it leaves no record."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    @property
+    def headers(self) -> Headers:
+        return []
+
+    def _tell(self) -> None:
+        timeline = self._timeline
+        assert timeline.end_ns is not None
+        seconds = (timeline.end_ns - timeline.sent_ns) / NS_PER_SECOND
+        if timeline.finish_reason == LOADED and seconds >= LOAD_FLOOR_SECONDS:
+            # Ollama tells no durations in these answers; the whole call was the load.
+            timeline.load_seconds = timeline.load_seconds or seconds
+        else:
+            timeline.load_seconds = None
+        self._recorder.load(timeline)
 
 
 class Unwatched:
@@ -86,7 +121,10 @@ class Unwatched:
     def feed(self, data: bytes, at_ns: int) -> None:
         pass
 
-    def fail(self, message: str) -> None:
+    def sent(self) -> None:
+        pass
+
+    def fail(self, message: str, *, reached: bool) -> None:
         pass
 
     def end(self, at_ns: int, ending: Ending) -> None:

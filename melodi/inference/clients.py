@@ -1,10 +1,13 @@
 """Sends one prompt through a backend's own Python package and gives its answer as JSON objects."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
 from melodi.errors import BackendError
+from melodi.inference.backends.refusals import error_text, said
+from melodi.inference.ndjson import read_object
 from melodi.inference.recording import broken, unreachable
 from melodi.inference.request import Backend, BackendKind, PromptRequest
 
@@ -17,6 +20,8 @@ KEEPALIVE_SECONDS = 3
 CONNECT_SECONDS = 30
 OLLAMA_OPTION_NAMES = {"max_tokens": "num_predict"}
 OLLAMA_FIELD_NAMES = frozenset({"think", "keep_alive", "format"})
+ON_SENT: ContextVar[Callable[[], None]] = ContextVar("on_sent")
+"""Whom to tell that the request of this task was written: the packages pass nothing of ours on."""
 
 
 class Refused(BackendError):
@@ -34,8 +39,13 @@ class Unanswered(BackendError):
 class BackendClient(Protocol):
     """Sends prompts to one backend."""
 
-    def stream(self, request: PromptRequest) -> AsyncGenerator[Mapping[str, object], None]:
-        """The objects of the answer as they come; raises Refused or Unanswered."""
+    def stream(
+        self, request: PromptRequest, *, on_sent: Callable[[], None]
+    ) -> AsyncGenerator[Mapping[str, object], None]:
+        """The objects of the answer as they come; raises Refused or Unanswered.
+
+        `on_sent` is called once the request has been written to the backend.
+        """
         ...
 
     async def close(self) -> None: ...
@@ -57,12 +67,16 @@ class OllamaClient:
             timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),
             trust_env=False,
             limits=httpx.Limits(max_connections=None, keepalive_expiry=KEEPALIVE_SECONDS),
+            event_hooks={"request": [_follow]},
         )
 
-    async def stream(self, request: PromptRequest) -> AsyncGenerator[Mapping[str, object], None]:
+    async def stream(
+        self, request: PromptRequest, *, on_sent: Callable[[], None]
+    ) -> AsyncGenerator[Mapping[str, object], None]:
         import httpx
         import ollama
 
+        ON_SENT.set(on_sent)
         try:
             async with aclosing(await self._send(request)) as answer:
                 async for part in answer:
@@ -103,25 +117,29 @@ class OpenaiClient:
                 follow_redirects=False,
                 trust_env=False,
                 limits=httpx2.Limits(max_connections=None, keepalive_expiry=KEEPALIVE_SECONDS),
+                event_hooks={"request": [_follow]},
             ),
         )
 
-    async def stream(self, request: PromptRequest) -> AsyncGenerator[Mapping[str, object], None]:
+    async def stream(
+        self, request: PromptRequest, *, on_sent: Callable[[], None]
+    ) -> AsyncGenerator[Mapping[str, object], None]:
         import httpx2
         import openai
 
+        ON_SENT.set(on_sent)
         try:
             async with await self._send(request) as answer:
                 async for chunk in answer:
                     yield chunk.model_dump(exclude_none=True)
         except openai.APIStatusError as error:
-            raise Refused(_api_message(error), http_status=error.status_code) from error
+            raise _refused(error) from error
         except openai.APIConnectionError as error:
             if isinstance(error.__cause__, httpx2.ConnectError | httpx2.ConnectTimeout):
                 raise Unanswered(unreachable(self._backend)) from error
             raise Unanswered(broken(self._backend, error.__cause__ or error)) from error
         except openai.APIError as error:
-            raise Refused(_api_message(error), http_status=None) from error
+            raise Refused(said(error.body) or error.message, http_status=None) from error
         except (httpx2.TransportError, ValueError) as error:
             raise Unanswered(broken(self._backend, error)) from error
 
@@ -160,6 +178,16 @@ def open_client(backend: Backend) -> BackendClient:
     return OllamaClient(backend) if backend.kind is BackendKind.OLLAMA else OpenaiClient(backend)
 
 
+async def _follow(request: Any) -> None:
+    request.extensions["trace"] = _trace
+
+
+async def _trace(event: str, info: object) -> None:
+    del info
+    if event.endswith("send_request_body.complete"):
+        ON_SENT.get()()
+
+
 def _ollama_options(options: Mapping[str, object]) -> dict[str, Any]:
     """The object `options` under Ollama's names, and those fields that stand beside it."""
     inner = {
@@ -171,7 +199,8 @@ def _ollama_options(options: Mapping[str, object]) -> dict[str, Any]:
     return {"options": inner, **fields}
 
 
-def _api_message(error: Any) -> str:
-    body = error.body
-    found = body.get("message") or body.get("detail") if isinstance(body, dict) else body
-    return str(found or error.message)
+def _refused(error: Any) -> Refused:
+    """What the backend said; the package's own words would repeat the whole body."""
+    value = read_object(error.response.content) or {}
+    found = error_text(value) or f"the backend answered with HTTP status {error.status_code}"
+    return Refused(found, http_status=error.status_code)

@@ -57,6 +57,9 @@ async def describe(backend: Backend) -> BackendView:
     except aiohttp.ClientResponseError as failure:
         error = f"backend {backend.name} answers {failure.request_info.url.path} with HTTP status "
         error += f"{failure.status}: check its kind and api_key"
+    except Exception as failure:  # noqa: BLE001  whatever it answers, the others are asked too
+        error = f"backend {backend.name} gives no readable answer ({type(failure).__name__}): "
+        error += "check its url and kind"
     return _view(backend, reachable=True, version=version, models=models, error=error)
 
 

@@ -49,15 +49,15 @@ class Dispatcher:
 
         Only a cancellation is raised, after the timeline has ended as cancelled.
         """
-        client = self._client(request.backend)
         timeline = new_timeline(request.backend, self._clock, facts=_facts(request))
+        timeline.dispatched = True
         timeline.tags = _tags(request)
         timeline.campaign, timeline.task = request.campaign, request.task
         progress = Progress(timeline)
         self._recorder.begin(timeline)
         ending = Ending.LEFT
         try:
-            await self._receive(request, client, progress)
+            await self._receive(request, progress)
             ending = Ending.CLEAN
         finally:
             progress.close(self._clock.monotonic_ns(), ending)
@@ -79,14 +79,12 @@ class Dispatcher:
         for request in waiting:
             on_done(request, await self.dispatch(request))
 
-    async def _receive(
-        self, request: PromptRequest, client: BackendClient, progress: Progress
-    ) -> None:
+    async def _receive(self, request: PromptRequest, progress: Progress) -> None:
         """Take the whole answer; one that broke off after it began is left without its end."""
         seconds = request.timeout_seconds
         try:
             async with asyncio.timeout(seconds):
-                await self._absorb_all(request, client, progress)
+                await self._absorb_all(request, progress)
         except TimeoutError:
             progress.fail(f"no whole answer within {seconds} s: raise timeout_seconds")
         except Refused as error:
@@ -98,11 +96,14 @@ class Dispatcher:
         except Exception as error:  # noqa: BLE001 - one failing request never ends the others
             progress.fail(f"{type(error).__name__}: {error}")
 
-    async def _absorb_all(
-        self, request: PromptRequest, client: BackendClient, progress: Progress
-    ) -> None:
+    async def _absorb_all(self, request: PromptRequest, progress: Progress) -> None:
+        client = self._client(request.backend)
         absorb = _dialect(request).absorb
-        async with aclosing(client.stream(request)) as answer:
+
+        def sent() -> None:
+            progress.timeline.reached = True
+
+        async with aclosing(client.stream(request, on_sent=sent)) as answer:
             async for part in answer:
                 progress.timeline.http_status = 200
                 absorb(progress, part, self._clock.monotonic_ns())

@@ -4,7 +4,8 @@ import logging
 from collections.abc import Iterable
 
 from melodi.inference.backends import messages, ollama, openai, responses, vllm
-from melodi.inference.backends.base import Dialect, Ending, Progress, RequestFacts, error_text
+from melodi.inference.backends.base import Dialect, Ending, Progress, RequestFacts
+from melodi.inference.backends.refusals import error_text
 from melodi.inference.bodies import Body, Inflater, UnreadBody, WholeBody, body_of
 from melodi.inference.ndjson import read_object
 from melodi.inference.timeline import RequestTimeline
@@ -97,8 +98,8 @@ class Observer:
             return
         status = self._progress.timeline.http_status
         found = error_text(objects[0]) if objects else None
-        text = self._body.text if isinstance(self._body, WholeBody) else ""
-        self._progress.fail(found or text or f"the backend answered with HTTP status {status}")
+        # A body that is not understood is not kept: it may repeat the prompt.
+        self._progress.fail(found or f"the backend answered with HTTP status {status}")
 
     def _give_up(self, error: Exception) -> None:
         logger.warning("a response could not be read: %s; it has no tokens", type(error).__name__)

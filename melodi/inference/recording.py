@@ -29,6 +29,12 @@ class GuardedRecorder:
         except Exception:
             logger.exception("the end of request %s was not recorded", timeline.id)
 
+    def load(self, timeline: RequestTimeline) -> None:
+        try:
+            self._recorder.load(timeline)
+        except Exception:
+            logger.exception("a load of %s was not counted", timeline.model)
+
 
 def new_timeline(backend: Backend, clock: Clock, *, facts: RequestFacts) -> RequestTimeline:
     """The timeline of a request that is sent now."""

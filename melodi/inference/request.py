@@ -16,6 +16,35 @@ class BackendKind(StrEnum):
     OPENAI = "openai"
 
 
+def check_url(url: str) -> str:
+    """Give back a backend's url; raises ValueError where it cannot be one, without showing keys."""
+    if "@" in url:
+        raise ValueError("its url holds a user or a password; put it into api_key")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise ValueError(
+            "its host or its port (1 to 65535) cannot be understood; "
+            "write its url like http://127.0.0.1:11434"
+        ) from None
+    is_clean = url.isascii() and url.isprintable() and " " not in url
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0 or not is_clean:
+        raise ValueError(f"{url!r} is no url; write it like http://127.0.0.1:11434")
+    if parts.query or parts.fragment or parts.path.rstrip("/").endswith("/v1"):
+        raise ValueError(
+            f"write its url without /v1, query or fragment, like {parts.scheme}://{parts.netloc}"
+        )
+    return url
+
+
+def check_api_key(key: str | None) -> str | None:
+    """Give back a key; raises ValueError where it cannot stand in a header, without showing it."""
+    if key is not None and not (key and key.isascii() and key.isprintable() and key == key.strip()):
+        raise ValueError("its api_key is empty or has spaces around it, or is not printable ASCII")
+    return key
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backend:
     """One inference server; raises ConfigError where its url cannot be one."""
@@ -31,16 +60,11 @@ class Backend:
     """Whether the gateway asks vLLM's streams for token counts where their clients do not."""
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigError(
-                f"backend {self.name}: {self.url!r} is no url; write it like http://127.0.0.1:11434"
-            )
-        if parts.query or parts.fragment or parts.path.rstrip("/").endswith("/v1"):
-            raise ConfigError(
-                f"backend {self.name}: write its url without /v1, query or fragment, "
-                f"like {parts.scheme}://{parts.netloc}"
-            )
+        try:
+            check_url(self.url)
+            check_api_key(self.api_key)
+        except ValueError as error:
+            raise ConfigError(f"backend {self.name}: {error}") from None
         object.__setattr__(self, "kind", BackendKind(self.kind))
         object.__setattr__(self, "url", self.url.rstrip("/"))
 

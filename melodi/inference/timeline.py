@@ -25,6 +25,8 @@ class RequestTimeline:
     sent_ns: int
     scheduled_wall_ns: int | None = None
     streamed: bool | None = None
+    dispatched: bool = False
+    """MELODI itself sent it, so its prompt is the owner's own; a gateway's client cannot say so."""
     campaign: str | None = None
     task: str | None = None
     tags: dict[str, str] = field(default_factory=dict)
@@ -32,7 +34,11 @@ class RequestTimeline:
     """The prompt's text for hashing and, if the settings say so, storing."""
     generation: dict[str, object] = field(default_factory=dict)
     attempt: int = 1
+    load_only: bool = False
+    """It only loads or unloads a model: its joules are counted, but it has no record."""
     # seen as it runs
+    reached: bool = False
+    """The request was written to the backend, which may have worked on it."""
     first_token_ns: int | None = None
     chunk_ns: "array[int]" = field(default_factory=lambda: array("q"))
     http_status: int | None = None
@@ -66,3 +72,11 @@ class Recorder(Protocol):
     def begin(self, timeline: RequestTimeline) -> None: ...
 
     def end(self, timeline: RequestTimeline) -> None: ...
+
+    def load(self, timeline: RequestTimeline) -> None:
+        """A call that only loaded or unloaded a model has ended: counted, not recorded.
+
+        It has no begin. `load_seconds` is known where a model was really loaded, and None where
+        it was there already, was unloaded, or the call failed.
+        """
+        ...

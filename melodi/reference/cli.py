@@ -35,12 +35,12 @@ def _verbs(path: str, verb: Any) -> Iterator[tuple[str, Any]]:
 def _section(path: str, verb: Any) -> Section:
     context = verb.context_class(verb, info_name=path)
     usage = " ".join([path, *verb.collect_usage_pieces(context)])
-    rows = tuple(_row(param, context) for param in verb.params)
+    rows = tuple(_row(param, context) for param in verb.params if not param.hidden)
     words = sentence(verb.help or "")
     return Section(
         title=path,
         text=f"{words}\n\n```text\n{usage}\n```" if words else "",
-        headings=("option", "meaning"),
+        headings=("argument or option", "meaning"),
         rows=rows,
     )
 

@@ -46,9 +46,7 @@ def _body(route: Schema, shapes: Schema) -> Iterator[tuple[str, ...]]:
             yield _row(name, "body", field, shapes, name in required)
 
 
-def _row(
-    name: str, place: str, field: Schema, shapes: Schema, required: bool
-) -> tuple[str, ...]:
+def _row(name: str, place: str, field: Schema, shapes: Schema, required: bool) -> tuple[str, ...]:
     return (
         code(name),
         place,

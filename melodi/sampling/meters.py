@@ -1,33 +1,28 @@
 """Turns one domain's readings into an energy curve: cumulative joules with an edge per change."""
 
-from collections import deque
-from dataclasses import dataclass
-
 from collectors.base import Domain, Measure, Reading
 from collectors.counter import Counter, First, Gained, Gap
-from melodi.energy.bins import NS_PER_SECOND, UJ_PER_JOULE, Bin
+from melodi.energy.bins import NS_PER_SECOND, Bin
+from melodi.energy.window import UNKNOWN_REFRESH_NS, Cut, Edge, Missing, cut
 
 EDGES_KEPT = 20_000
+"""At least; twice as many at most: 17 to 33 minutes of a sensor read 20 times a second."""
 STALL_NS = NS_PER_SECOND
 """Polls further apart than this leave one long bin behind, which says so."""
 
 
-@dataclass(frozen=True, slots=True)
-class Edge:
-    """A point of the curve: `total_uj` had been used at `at_ns`, give or take `half_width_ns`."""
-
-    at_ns: int
-    half_width_ns: int
-    total_uj: int
-
-
 class EnergyCurve:
-    """The energy of one domain since its meter was opened; never falls, keeps its latest edges."""
+    """The energy of one domain since its meter was opened; never falls, keeps its latest edges.
+
+    One thread feeds it. Others may ask at any time: `edges` only grows, until a shorter list
+    takes its place.
+    """
 
     def __init__(self, domain: Domain) -> None:
         self.domain = domain
-        self.edges: deque[Edge] = deque(maxlen=EDGES_KEPT)
-        self._counter = Counter(range_uj=domain.range_uj, max_power_watts=domain.max_power_watts)
+        self.edges: list[Edge] = []
+        self._counter = _counter_of(domain)
+        self._awake_ns: int | None = None
         self._polled_ns: int | None = None
         self._power_uw: int | None = None
         self._stalled = False
@@ -38,21 +33,40 @@ class EnergyCurve:
         polled_ns, self._polled_ns = self._polled_ns, reading.at_ns
         if polled_ns is not None and reading.at_ns - polled_ns > STALL_NS:
             self._stalled = True
+        if self._awake_ns is not None:
+            return self._begin_anew(reading, self._awake_ns)
         if self.domain.measure is Measure.GAUGE:
             return self._integrate(reading, polled_ns)
         return self._follow(reading, polled_ns)
 
-    def mean_watts(self, over_ns: int) -> float | None:
-        """Mean power over the latest edges that span at least `over_ns`; None: not seen yet."""
-        if not self.edges:
+    def suspended(self, awake_ns: int) -> None:
+        """The machine slept since the last reading, and has been awake since `awake_ns` at latest.
+
+        What it used asleep is in the counter and belongs to no monotonic time: the next bin is
+        unmeasured, and ends once the sensor has surely been renewed.
+        """
+        self._awake_ns = awake_ns
+
+    def cut(self, at_ns: int) -> Cut | Missing:
+        """The place of a moment on the curve, or why it has none."""
+        return cut(self.edges, at_ns)
+
+    def _begin_anew(self, reading: Reading, awake_ns: int) -> Bin | None:
+        refresh_ns = self.domain.refresh_ns or UNKNOWN_REFRESH_NS
+        counts = self.domain.measure is Measure.COUNTER
+        value = reading.energy_uj if counts else reading.power_uw
+        if value is None or reading.at_ns < awake_ns + refresh_ns:
             return None
-        last = self.edges[-1]
-        for edge in reversed(self.edges):
-            length_ns = last.at_ns - edge.at_ns
-            if length_ns >= over_ns and length_ns > 0:
-                joules = (last.total_uj - edge.total_uj) / UJ_PER_JOULE
-                return joules / (length_ns / NS_PER_SECOND)
-        return None
+        self._awake_ns, self._stalled = None, False
+        if not counts:
+            self._power_uw = value
+            return self._append(reading.at_ns, reading.half_width_ns, None, "suspended")
+        self._counter = _counter_of(self.domain)
+        self._counter.feed(reading.at_ns, value)
+        # It may be as old as a refresh is long.
+        half_ns = refresh_ns // 2
+        at_ns, half_width_ns = reading.at_ns - half_ns, half_ns + reading.half_width_ns
+        return self._append(at_ns, half_width_ns, None, "suspended")
 
     def _follow(self, reading: Reading, polled_ns: int | None) -> Bin | None:
         """A counter: the edge lies where the change happened, between the polls around it."""
@@ -90,11 +104,15 @@ class EnergyCurve:
         self, at_ns: int, half_width_ns: int, energy_uj: int | None, reason: str | None = None
     ) -> Bin | None:
         last = self.edges[-1] if self.edges else None
-        total_uj = (last.total_uj if last else 0) + (energy_uj or 0 if last else 0)
-        self.edges.append(Edge(at_ns, half_width_ns, total_uj))
         stalled, self._stalled = self._stalled, False
         if last is None:
+            self.edges.append(Edge(at_ns, half_width_ns, 0))
             return None
+        total_uj = last.total_uj + (energy_uj or 0)
+        unmeasured_ns, stalls = last.unmeasured_ns, last.stalls + (stalled or energy_uj is None)
+        if energy_uj is None:
+            unmeasured_ns += at_ns + half_width_ns - last.earliest_ns
+        self._keep(Edge(at_ns, half_width_ns, total_uj, unmeasured_ns, stalls))
         return Bin(
             domain=self.domain.name,
             start_ns=last.at_ns,
@@ -104,3 +122,12 @@ class EnergyCurve:
             half_width_ns=max(half_width_ns, last.half_width_ns),
             reason=reason or ("stall" if stalled else None),
         )
+
+    def _keep(self, edge: Edge) -> None:
+        self.edges.append(edge)
+        if len(self.edges) > 2 * EDGES_KEPT:
+            self.edges = self.edges[-EDGES_KEPT:]
+
+
+def _counter_of(domain: Domain) -> Counter:
+    return Counter(range_uj=domain.range_uj, max_power_watts=domain.max_power_watts)

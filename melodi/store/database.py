@@ -1,6 +1,8 @@
 """Opening the database, with errors that say what to do."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
@@ -38,10 +40,23 @@ def database_path(url: str) -> Path | None:
     return None if parts.drivername in _POSTGRES else _path_of(parts)
 
 
+@contextlib.contextmanager
+def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A connection to read on; StoreError where the database fails at it."""
+    try:
+        with engine.connect() as connection:
+            yield connection
+    except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
+        reason = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+        raise StoreError(
+            f"the database cannot be read: {_in_one_line(reason)}; see to it, and ask again"
+        ) from error
+
+
 def _parse(url: str) -> sa.URL:
     try:
         parts = sa.make_url(url)
-    except sa.exc.ArgumentError as error:
+    except (sa.exc.ArgumentError, ValueError) as error:
         # The URL is not repeated: it may hold a password.
         raise StoreError(
             f"the database URL cannot be understood; {_REMEDY} to sqlite:////path/to/melodi.db"
@@ -87,10 +102,14 @@ def _open_postgres(parts: sa.URL) -> sa.Engine:
         engine.connect().close()
     except sa.exc.DBAPIError as error:
         engine.dispose()
-        reason = " ".join(str(error.orig).split())
+        reason = _in_one_line(error.orig)
         remedy = next(remedy for word, remedy in _REFUSALS if word in _refusal(reason))
         raise StoreError(f"cannot use the Postgres database: {reason}; {remedy}") from error
     return engine
+
+
+def _in_one_line(reason: object) -> str:
+    return " ".join(str(reason).split())
 
 
 def _refusal(reason: str) -> str:

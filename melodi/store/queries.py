@@ -85,7 +85,7 @@ def select_page(
 ) -> sa.Select[tuple[object]]:
     """The statement for `limit` records after `cursor`, newest first by (started_at, id)."""
     place = (requests.c.started_at, requests.c.id)
-    statement = sa.select(requests).where(*_conditions(wanted))
+    statement = sa.select(requests).where(*conditions(wanted))
     if cursor is not None:
         # Inside a tuple a value does not take on the type of the column it is compared with.
         last = zip(place, decode_cursor(cursor), strict=True)
@@ -94,7 +94,8 @@ def select_page(
     return statement.order_by(*(column.desc() for column in place)).limit(limit)
 
 
-def _conditions(wanted: RequestFilter) -> Iterator[sa.ColumnElement[bool]]:
+def conditions(wanted: RequestFilter) -> Iterator[sa.ColumnElement[bool]]:
+    """What the rows of `requests` must fulfil."""
     column = requests.c
     for name in _EQUAL:
         if (value := getattr(wanted, name)) is not None:

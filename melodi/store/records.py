@@ -1,8 +1,10 @@
 """The store of records and accounts, in the domain's own words."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import count
+from typing import TypeVar
 
 import sqlalchemy as sa
 
@@ -12,12 +14,24 @@ from melodi.energy.record import EnergyRecord, Quality
 from melodi.errors import StoreError
 from melodi.store import dialect
 from melodi.store.books import Audit, LedgerBy, LedgerLine, read_audit, read_ledger
+from melodi.store.database import reading
 from melodi.store.queries import Page, RequestFilter, encode_cursor, select_page
+from melodi.store.rollups import count_records
 from melodi.store.rows import to_record, to_row
 from melodi.store.schema import domains, hosts, ledger_minutes, requests
 
 MAX_PAGE = 1000
 _IDS_PER_QUERY = 1000
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Which batch of which writer it is; of one writer later batches have larger numbers."""
+
+    writer: str
+    number: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +41,8 @@ class Batch:
     host: str
     records: tuple[EnergyRecord, ...] = ()
     minutes: tuple[MinuteAccounts, ...] = ()
+    mark: Mark | None = field(default=None, compare=False)
+    """Lets a batch be tried again whose commit may have gone through; None: never tried again."""
 
     def __post_init__(self) -> None:
         strangers = {record.host for record in self.records} - {self.host}
@@ -47,27 +63,36 @@ class RecordStore:
         """Write all of `batches` or nothing; gives the seq of each of their records that is final.
 
         A final record replaces a provisional one or an older revision; a provisional one never
-        replaces a final one. A record gets its seq here, as it becomes final, and keeps it.
+        replaces a final one. A record gets its seq here, as it becomes final, and keeps it: the
+        host's row is locked from before it is counted until the commit, so no two records get
+        the same. A marked batch that was written before is left out.
         """
-        offered = _latest(record for batch in batches for record in batch.records)
+        ids = [record.id for batch in batches for record in batch.records]
         with self._writing.begin() as connection:
-            stored = _stored(connection, list(offered))
-            accepted = [r for r in offered.values() if _replaces(r, stored.get(r.id))]
+            # In one order for all, so that no two writers wait for each other.
+            books = {name: _lock_host(connection, name) for name in sorted(_hosts_of(batches))}
+            fresh = [batch for batch in batches if not _written(batch, books[batch.host])]
+            stored = _stored(connection, ids)
             seqs = {id_: row.seq for id_, row in stored.items() if row.seq is not None}
-            for host in dict.fromkeys(batch.host for batch in batches):
-                new = [r.id for r in accepted if r.host == host and not r.provisional]
-                seqs |= _number(connection, host, [id_ for id_ in new if id_ not in seqs])
+            offered = _latest(record for batch in fresh for record in batch.records)
+            accepted = [r for r in offered.values() if _replaces(r, stored.get(r.id))]
+            final = [r for r in accepted if not r.provisional and r.id not in seqs]
+            for name, book in books.items():
+                ours = [record.id for record in final if record.host == name]
+                seqs |= zip(ours, count(book.last_seq + 1), strict=False)
+                _advance_host(connection, name, by=len(ours), batches=fresh)
+            count_records(connection, accepted, stored)
             if accepted:
                 rows = [to_row(record) | {"seq": seqs.get(record.id)} for record in accepted]
                 connection.execute(self._put_request, rows)
-            if minutes := _minute_rows(batches):
+            if minutes := _minute_rows(fresh):
                 connection.execute(self._add_minutes, minutes)
         return seqs
 
     def get(self, request_id: str) -> EnergyRecord | None:
         """The record of this id; None where there is none."""
         statement = sa.select(requests).where(requests.c.id == request_id)
-        with self._reading.connect() as connection:
+        with reading(self._reading) as connection:
             row = connection.execute(statement).mappings().one_or_none()
         return None if row is None else to_record(row)
 
@@ -77,7 +102,7 @@ class RecordStore:
             raise ValueError(f"limit is {limit}; ask for 1 to {MAX_PAGE} records")
         # One more than asked for tells whether there is a next page.
         statement = select_page(wanted, cursor=cursor, limit=limit + 1)
-        with self._reading.connect() as connection:
+        with reading(self._reading) as connection:
             rows = connection.execute(statement).mappings().all()
         items = tuple(to_record(row) for row in rows[:limit])
         return Page(items, encode_cursor(items[-1]) if len(rows) > limit else None)
@@ -90,25 +115,38 @@ class RecordStore:
         by: LedgerBy = "domain",
     ) -> tuple[LedgerLine, ...]:
         """The accounts of each domain over the minutes that begin in [since, until)."""
-        with self._reading.connect() as connection:
+        with reading(self._reading) as connection:
             return read_ledger(connection, since=since, until=until, by=by)
+
+    def ask(self, question: Callable[[sa.Connection], Answer]) -> Answer:
+        """What `question` reads from the database, such as statistics over all records."""
+        with reading(self._reading) as connection:
+            return question(connection)
 
     def audit(self, domain: str, *, host: str) -> Audit:
         """What the records hold of a domain's joules, and what its books say they hold."""
-        with self._reading.connect() as connection:
+        with reading(self._reading) as connection:
             return read_audit(connection, domain, host=host)
 
-    def orphans(self, host: str) -> int:
-        """Close what a dead daemon left provisional, with quality `gap`; gives their number."""
+    def close_unfinished(self, host: str, begun: Iterable[EnergyRecord]) -> int:
+        """Close what a dead daemon left of `host`; gives the number of records it closed.
+
+        What was left provisional becomes final with quality `gap`; of `begun`, final records of
+        requests that had only begun, those are added that no row is there for.
+        """
+        waiting = {record.id: record for record in begun}
         statement = (
             sa.select(requests)
             .where(requests.c.host == host, requests.c.seq.is_(None))
             .order_by(requests.c.started_at, requests.c.id)
         )
-        with self._reading.connect() as connection:
+        with reading(self._reading) as connection:
             left = [to_record(row) for row in connection.execute(statement).mappings()]
-        self.apply([Batch(host=host, records=tuple(_abandoned(record) for record in left))])
-        return len(left)
+            known = _stored(connection, list(waiting))
+        closed = [_abandoned(record) for record in left]
+        closed += [record for id_, record in waiting.items() if id_ not in known]
+        self.apply([Batch(host=host, records=tuple(closed))])
+        return len(closed)
 
     def keep_host(
         self,
@@ -156,7 +194,7 @@ class RecordStore:
             set_={name: statement.excluded[name] for name in (*columns, "last_seen_at")},
         )
         with self._writing.begin() as connection:
-            _number(connection, host, [])
+            _lock_host(connection, host)
             if rows:
                 connection.execute(statement, rows)
 
@@ -165,7 +203,7 @@ class RecordStore:
         statement = sa.select(domains.c.name, domains.c.idle_watts).where(
             domains.c.host == host, domains.c.idle_watts.is_not(None)
         )
-        with self._reading.connect() as connection:
+        with reading(self._reading) as connection:
             return {row.name: row.idle_watts for row in connection.execute(statement)}
 
     def keep_idle_watts(self, host: str, watts: Mapping[str, float]) -> None:
@@ -205,14 +243,36 @@ def _stored(connection: sa.Connection, ids: Sequence[str]) -> dict[str, sa.Row[t
     return found
 
 
-def _number(connection: sa.Connection, host: str, ids: Sequence[str]) -> dict[str, int]:
-    """Give `ids` the host's next numbers; a host that was not known begins at 1."""
-    statement = dialect.insert(hosts).values(name=host, last_seq=len(ids))
+def _hosts_of(batches: Iterable[Batch]) -> set[str]:
+    return {batch.host for batch in batches}
+
+
+def _lock_host(connection: sa.Connection, host: str) -> sa.Row[tuple[int, str | None, int | None]]:
+    """The host's counts, its row locked until the transaction ends; it is made where missing."""
+    statement = dialect.insert(hosts).values(name=host)
     statement = statement.on_conflict_do_update(
-        index_elements=["name"], set_={"last_seq": hosts.c.last_seq + statement.excluded.last_seq}
+        index_elements=["name"], set_={"name": statement.excluded.name}
     )
-    last = connection.execute(statement.returning(hosts.c.last_seq)).scalar_one()
-    return dict(zip(ids, range(last - len(ids) + 1, last + 1), strict=True))
+    counts = (hosts.c.last_seq, hosts.c.last_writer, hosts.c.last_batch)
+    return connection.execute(statement.returning(*counts)).one()
+
+
+def _written(batch: Batch, book: sa.Row[tuple[int, str | None, int | None]]) -> bool:
+    """True where the host's row says that this batch was committed before."""
+    mark = batch.mark
+    return mark is not None and mark.writer == book.last_writer and mark.number <= book.last_batch
+
+
+def _advance_host(
+    connection: sa.Connection, host: str, *, by: int, batches: Iterable[Batch]
+) -> None:
+    """Count `by` new numbers, and keep the mark of the last of the host's `batches`."""
+    values: dict[str, object] = {"last_seq": hosts.c.last_seq + by} if by else {}
+    marks = [batch.mark for batch in batches if batch.host == host and batch.mark is not None]
+    if marks:
+        values |= {"last_writer": marks[-1].writer, "last_batch": marks[-1].number}
+    if values:
+        connection.execute(sa.update(hosts).where(hosts.c.name == host).values(values))
 
 
 def _minute_rows(batches: Sequence[Batch]) -> list[dict[str, object]]:

@@ -1,4 +1,4 @@
-"""The tables: one row per request, per domain and minute, per host, and per power domain."""
+"""The tables: one row per request, per domain and minute, per host, per power domain, per hour."""
 
 from sqlalchemy import (
     BigInteger,
@@ -8,12 +8,14 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Table,
     Text,
 )
 
 from melodi.store.dialect import Instant, Json, RequestId
+from melodi.store.measures import AMOUNTS
 
 metadata = MetaData(
     naming_convention={
@@ -147,4 +149,39 @@ requests = Table(
     Index(None, "started_at", "id"),
     Index(None, "host", "model", "started_at"),
     Index(None, "model", "started_at"),
+)
+
+_AMOUNT_TYPES = {int: BigInteger, float: Double, bytes: LargeBinary}
+
+rollups = Table(
+    "rollups",
+    metadata,
+    Column("host", Text, ForeignKey("hosts.name"), primary_key=True),
+    Column("hour", Integer, primary_key=True),
+    # What is unknown is an empty word here: NULL is no part of a key.
+    *(
+        Column(name, Text, primary_key=True)
+        for name in ("backend", "model", "footprint", "origin", "quality", "policy")
+    ),
+    *(Column(name, _AMOUNT_TYPES[kind], nullable=False) for name, kind in AMOUNTS.items()),
+    Index(None, "hour"),
+)
+
+windows = Table(
+    "windows",
+    metadata,
+    Column("id", RequestId, primary_key=True),
+    Column("host", Text, ForeignKey("hosts.name"), nullable=False),
+    Column("name", Text),
+    Column("status", Text, nullable=False),
+    Column("started_at", Instant, nullable=False),
+    Column("duration_seconds", Double),
+    Column("joules", Double),
+    Column("domains", Json, nullable=False),
+    Column("labels", Json, nullable=False),
+    Column("metadata", Json, nullable=False),
+    Column("samples", BigInteger),
+    Column("macs", BigInteger),
+    Column("params", BigInteger),
+    Index(None, "host", "status"),
 )

@@ -1,9 +1,11 @@
 """One thread that writes what many hand it, many batches to a transaction."""
 
 import threading
+import uuid
 from collections import deque
 from concurrent.futures import Future
-from itertools import islice
+from dataclasses import replace
+from itertools import count, islice
 from typing import NamedTuple, Protocol
 
 import sqlalchemy as sa
@@ -11,7 +13,7 @@ import structlog
 
 from melodi.errors import StoreError
 from melodi.store.dialect import database_failed
-from melodi.store.records import Batch
+from melodi.store.records import Batch, Mark
 
 _BATCHES_PER_TRANSACTION = 256
 _FIRST_DELAY_SECONDS = 0.05
@@ -34,13 +36,17 @@ class _Waiting(NamedTuple):
 class RecordWriter:
     """Takes batches without waiting, and writes them in order.
 
-    While the database fails the batches stay and are tried again. A batch that can never be
-    written fails alone; its future holds the error.
+    While the database fails the batches stay and are tried again, marked so that one whose commit
+    went through although its answer was lost is not written twice. A batch that cannot be written
+    as it is is written in parts, its minutes and each of its records alone, so that only what is
+    bad is lost, and named in the log.
     """
 
     def __init__(self, store: Applies, *, bound: int = 10_000) -> None:
         self._store = store
         self._bound = bound
+        self._name = str(uuid.uuid4())
+        self._numbers = count(1)
         self._queue: deque[_Waiting] = deque()
         self._changed = threading.Condition()
         self._closing = False
@@ -64,14 +70,15 @@ class RecordWriter:
 
     @property
     def lost(self) -> int:
-        """Batches refused, rejected by the database, or left when the writer was closed."""
+        """Batches refused, parts rejected by the database, and what was left at closing."""
         return self._lost
 
     def submit(self, batch: Batch) -> Future[dict[str, int]]:
         """Take `batch`; the future gives the seqs of its final records once they are stored.
 
-        Never waits. The future fails with StoreError where the writer is full or closed, and
-        with the database's own error where the batch can never be written.
+        A final record that can never be stored has no seq there; where nothing of the batch can
+        be stored the future fails with the reason. It fails with StoreError where the writer is
+        full or closed. Never waits.
         """
         written: Future[dict[str, int]] = Future()
         # Whoever waits for it may stop waiting; the batch is written all the same.
@@ -79,7 +86,8 @@ class RecordWriter:
         with self._changed:
             refusal = self._refusal()
             if refusal is None:
-                self._queue.append(_Waiting(batch, written))
+                marked = replace(batch, mark=Mark(self._name, next(self._numbers)))
+                self._queue.append(_Waiting(marked, written))
                 self._changed.notify()
             else:
                 self._lost += 1
@@ -141,9 +149,21 @@ class RecordWriter:
         self._recovered()
         if len(group) > 1:
             self._alone = len(group)
+        elif len(parts := _parts(group[0].batch)) > 1:
+            self._split(group[0], parts)
         else:
             self._take(group)
             self._reject(group[0], error)
+
+    def _split(self, whole: _Waiting, parts: list[Batch]) -> None:
+        """Put a batch's parts in its place, each to be written alone."""
+        waiting = [_Waiting(part, Future()) for part in parts]
+        # They end in order, so with the last one all have ended.
+        waiting[-1].written.add_done_callback(lambda _: _join(waiting, whole.written))
+        with self._changed:
+            self._queue.popleft()
+            self._queue.extendleft(reversed(waiting))
+            self._alone = max(self._alone, 1) - 1 + len(waiting)
 
     def _recovered(self) -> None:
         if self._fault is not None:
@@ -177,3 +197,24 @@ class RecordWriter:
             waiting.written.set_exception(
                 StoreError(f"closed before it was written; see to the database: {self._fault}")
             )
+
+
+def _parts(batch: Batch) -> list[Batch]:
+    """The minutes, then each record alone.
+
+    Adding minutes twice would count them twice, so they keep the mark; a record is replaced.
+    """
+    minutes = [replace(batch, records=())] if batch.minutes else []
+    return minutes + [
+        Batch(host=batch.host, records=(record,)) for record in batch.records
+    ]
+
+
+def _join(parts: list[_Waiting], whole: Future[dict[str, int]]) -> None:
+    """End the future of a batch as its parts have ended."""
+    errors = [part.written.exception() for part in parts]
+    if all(errors):
+        whole.set_exception(errors[0])
+        return
+    stored = (part.written.result() for part, error in zip(parts, errors, strict=True) if not error)
+    whole.set_result({id_: seq for seqs in stored for id_, seq in seqs.items()})

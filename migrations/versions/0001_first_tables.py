@@ -133,9 +133,93 @@ def upgrade() -> None:
         "ix_requests_host_model_started_at", "requests", ["host", "model", "started_at"]
     )
     op.create_index("ix_requests_model_started_at", "requests", ["model", "started_at"])
+    op.create_table(
+        "rollups",
+        sa.Column("host", sa.Text(), nullable=False),
+        sa.Column("hour", sa.Integer(), nullable=False),
+        sa.Column("backend", sa.Text(), nullable=False),
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("footprint", sa.Text(), nullable=False),
+        sa.Column("origin", sa.Text(), nullable=False),
+        sa.Column("quality", sa.Text(), nullable=False),
+        sa.Column("policy", sa.Text(), nullable=False),
+        sa.Column("count", sa.BigInteger(), nullable=False),
+        sa.Column("joules_per_request_known", sa.BigInteger(), nullable=False),
+        sa.Column("joules_per_request_sum", sa.Double(), nullable=False),
+        sa.Column("joules_per_request_histogram", sa.LargeBinary(), nullable=False),
+        sa.Column("joules_per_output_token_known", sa.BigInteger(), nullable=False),
+        sa.Column("joules_per_output_token_sum", sa.Double(), nullable=False),
+        sa.Column("joules_per_output_token_weight", sa.Double(), nullable=False),
+        sa.Column("joules_per_output_token_histogram", sa.LargeBinary(), nullable=False),
+        sa.Column("joules_per_token_known", sa.BigInteger(), nullable=False),
+        sa.Column("joules_per_token_sum", sa.Double(), nullable=False),
+        sa.Column("joules_per_token_weight", sa.Double(), nullable=False),
+        sa.Column("joules_per_token_histogram", sa.LargeBinary(), nullable=False),
+        sa.Column("output_tokens_per_second_known", sa.BigInteger(), nullable=False),
+        sa.Column("output_tokens_per_second_sum", sa.Double(), nullable=False),
+        sa.Column("output_tokens_per_second_weight", sa.Double(), nullable=False),
+        sa.Column("output_tokens_per_second_histogram", sa.LargeBinary(), nullable=False),
+        sa.Column("time_to_first_token_seconds_known", sa.BigInteger(), nullable=False),
+        sa.Column("time_to_first_token_seconds_sum", sa.Double(), nullable=False),
+        sa.Column("time_to_first_token_seconds_histogram", sa.LargeBinary(), nullable=False),
+        sa.Column("time_per_output_token_seconds_known", sa.BigInteger(), nullable=False),
+        sa.Column("time_per_output_token_seconds_sum", sa.Double(), nullable=False),
+        sa.Column("time_per_output_token_seconds_histogram", sa.LargeBinary(), nullable=False),
+        sa.Column("active_joules_known", sa.BigInteger(), nullable=False),
+        sa.Column("active_joules_sum", sa.Double(), nullable=False),
+        sa.Column("idle_share_joules_known", sa.BigInteger(), nullable=False),
+        sa.Column("idle_share_joules_sum", sa.Double(), nullable=False),
+        sa.Column("load_joules_known", sa.BigInteger(), nullable=False),
+        sa.Column("load_joules_sum", sa.Double(), nullable=False),
+        sa.Column("prefill_joules_known", sa.BigInteger(), nullable=False),
+        sa.Column("prefill_joules_sum", sa.Double(), nullable=False),
+        sa.Column("decode_joules_known", sa.BigInteger(), nullable=False),
+        sa.Column("decode_joules_sum", sa.Double(), nullable=False),
+        sa.Column("gpu_joules_known", sa.BigInteger(), nullable=False),
+        sa.Column("gpu_joules_sum", sa.Double(), nullable=False),
+        sa.Column("cpu_joules_known", sa.BigInteger(), nullable=False),
+        sa.Column("cpu_joules_sum", sa.Double(), nullable=False),
+        sa.Column("dram_joules_known", sa.BigInteger(), nullable=False),
+        sa.Column("dram_joules_sum", sa.Double(), nullable=False),
+        sa.Column("duration_seconds_known", sa.BigInteger(), nullable=False),
+        sa.Column("duration_seconds_sum", sa.Double(), nullable=False),
+        sa.Column("input_tokens_known", sa.BigInteger(), nullable=False),
+        sa.Column("input_tokens_sum", sa.Double(), nullable=False),
+        sa.Column("output_tokens_known", sa.BigInteger(), nullable=False),
+        sa.Column("output_tokens_sum", sa.Double(), nullable=False),
+        sa.Column("cached_input_tokens_known", sa.BigInteger(), nullable=False),
+        sa.Column("cached_input_tokens_sum", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint(
+            *("host", "hour", "backend", "model", "footprint", "origin", "quality", "policy"),
+            name="pk_rollups",
+        ),
+        sa.ForeignKeyConstraint(["host"], ["hosts.name"], name="fk_rollups_host"),
+    )
+    op.create_index("ix_rollups_hour", "rollups", ["hour"])
+    op.create_table(
+        "windows",
+        sa.Column("id", RequestId, nullable=False),
+        sa.Column("host", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text()),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("started_at", Instant(), nullable=False),
+        sa.Column("duration_seconds", sa.Double()),
+        sa.Column("joules", sa.Double()),
+        sa.Column("domains", Json, nullable=False),
+        sa.Column("labels", Json, nullable=False),
+        sa.Column("metadata", Json, nullable=False),
+        sa.Column("samples", sa.BigInteger()),
+        sa.Column("macs", sa.BigInteger()),
+        sa.Column("params", sa.BigInteger()),
+        sa.PrimaryKeyConstraint("id", name="pk_windows"),
+        sa.ForeignKeyConstraint(["host"], ["hosts.name"], name="fk_windows_host"),
+    )
+    op.create_index("ix_windows_host_status", "windows", ["host", "status"])
 
 
 def downgrade() -> None:
+    op.drop_table("windows")
+    op.drop_table("rollups")
     op.drop_table("requests")
     op.drop_table("ledger_minutes")
     op.drop_table("domains")

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import socket
 import subprocess
 import time
 import urllib.request
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from command import MELODI, Shell, is_clear
+from pages import free_address
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -20,12 +20,6 @@ SHELL_LINES = [line for kind, text in BLOCKS if kind == "sh" for line in text.sp
 SERVER = "127.0.0.1:11434"
 GATEWAY = "127.0.0.1:11435"
 API = "127.0.0.1:8340"
-
-
-def free_address() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
 @pytest.fixture

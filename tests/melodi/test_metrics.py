@@ -11,7 +11,7 @@ from collectors.base import Domain, Kind, Measure
 from melodi.energy.accounts import MinuteAccounts
 from melodi.energy.record import Quality, Status
 from melodi.inference.timeline import RequestTimeline
-from melodi.metrics import Metrics
+from melodi.metrics import MAX_MODELS, Metrics
 
 
 @pytest.fixture
@@ -112,6 +112,24 @@ def test_a_request_counts_with_its_tokens_and_first_token(
     assert value(registry, "time_to_first_token_seconds_sum", **labels) == 0.25
 
 
+def test_clients_cannot_make_labels_without_end(
+    registry: CollectorRegistry, metrics: Metrics
+) -> None:
+    """Names of models are cut, and after so many different ones the rest are one."""
+    metrics.request_seen(timeline(model="x" * 5000))
+    for number in range(MAX_MODELS + 50):
+        metrics.request_seen(timeline(model=f"m{number}", output_tokens=1))
+        metrics.record_final(make_record(model=f"m{number}"))
+    metrics.request_seen(timeline(model="m0"))
+    count = "requests_total"
+    assert value(registry, count, backend="b", model="x" * 100, status="ok") == 1.0
+    assert value(registry, count, backend="b", model="m0", status="ok") == 2.0
+    assert value(registry, count, backend="b", model="other", status="ok") == 51.0
+    for family in registry.collect():
+        models = {sample.labels.get("model") for sample in family.samples}
+        assert len(models) <= MAX_MODELS + 1
+
+
 def test_what_was_not_seen_of_a_request_is_not_told(
     registry: CollectorRegistry, metrics: Metrics
 ) -> None:
@@ -131,11 +149,13 @@ def test_the_sampler_the_collectors_and_the_gateway_are_told(
     metrics.collector_up("nvml", True)
     metrics.collector_up("rapl", False)
     metrics.gateway_overhead(0.5)
+    metrics.spooled(7)
     assert value(registry, "sampler_lateness_seconds_sum") == 0.002
     assert value(registry, "sampler_missed_ticks_total") == 3.0
     assert value(registry, "collector_up", collector="nvml") == 1.0
     assert value(registry, "collector_up", collector="rapl") == 0.0
     assert value(registry, "gateway_overhead_seconds_sum") == 0.5
+    assert value(registry, "spool_records") == 7.0
 
 
 def test_the_daemon_tells_its_own_cost_and_version(

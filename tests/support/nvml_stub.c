@@ -1,11 +1,18 @@
 /* A driver without a GPU: the NVML entry points that MELODI uses, over scripted power.
  *
  * Time is what stub_set_time_ns says. Each device's power is piecewise linear in time; its
- * energy is the exact integral; what NVML shows of both is held between refreshes. */
+ * energy is the exact integral; what NVML shows of both is held between refreshes.
+ *
+ * Loaded by name into a process of its own it runs in real time, as the environment says:
+ * NVML_STUB_SCRIPT="ORIGIN_NS;SECONDS:WATTS,SECONDS:WATTS;SECONDS:WATTS" is a script for each
+ * of two devices, with 0 s at ORIGIN_NS of CLOCK_MONOTONIC. */
 
+#define _POSIX_C_SOURCE 200809L
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define EXPORT __attribute__((visibility("default")))
 #define MAX_DEVICES 8
@@ -39,7 +46,15 @@ typedef struct {
 
 static Device devices[MAX_DEVICES];
 static int device_count, initialised;
-static int64_t now_ns;
+static int64_t virtual_ns, origin_ns;
+static int real_time;
+
+static int64_t current_ns(void) {
+    struct timespec t;
+    if (!real_time) return virtual_ns;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec - origin_ns;
+}
 
 /* ---- the script ------------------------------------------------------------------------- */
 
@@ -69,6 +84,7 @@ static double energy_pj(const Device *d, int64_t from, int64_t to) {
 }
 
 static int64_t shown_ns(const Device *d) {
+    int64_t now_ns = current_ns();
     return d->refresh_ns > 0 ? now_ns - now_ns % d->refresh_ns : now_ns;
 }
 
@@ -78,7 +94,8 @@ EXPORT void stub_reset(int count) {
     memset(devices, 0, sizeof devices);
     device_count = count;
     initialised = 0;
-    now_ns = 0;
+    virtual_ns = 0;
+    real_time = 0;
     for (int i = 0; i < MAX_DEVICES; i++) {
         Device *d = &devices[i];
         d->mig_parent = -1;
@@ -93,7 +110,7 @@ EXPORT void stub_reset(int count) {
     }
 }
 
-EXPORT void stub_set_time_ns(int64_t t) { now_ns = t; }
+EXPORT void stub_set_time_ns(int64_t t) { virtual_ns = t; }
 EXPORT void stub_add_point(int i, int64_t t, double mw) {
     Device *d = &devices[i];
     d->at_ns[d->points] = t;
@@ -117,13 +134,29 @@ EXPORT void stub_set_error(int i, int call, int code, int count) {
     devices[i].error_count[call] = count;
 }
 /* The counter starts again from 0, as after a reset of the GPU. */
-EXPORT void stub_restart_counter(int i) { devices[i].epoch_ns = now_ns; }
+EXPORT void stub_restart_counter(int i) { devices[i].epoch_ns = current_ns(); }
 /* Every handle given out so far is lost for good; a look-up gives one that works. */
 EXPORT void stub_lose_handles(int i) { devices[i].generation++; }
 EXPORT long stub_calls(int i, int call) { return devices[i].calls[call]; }
 EXPORT int stub_initialised(void) { return initialised; }
 EXPORT double stub_true_energy_uj(int i, int64_t from, int64_t to) {
     return energy_pj(&devices[i], from, to) / 1e6;
+}
+
+__attribute__((constructor)) static void run_in_real_time(void) {
+    const char *script = getenv("NVML_STUB_SCRIPT");
+    if (!script) return;
+    stub_reset(0);
+    real_time = 1;
+    char *at;
+    origin_ns = strtoll(script, &at, 10);
+    while (*at == ';' && device_count < MAX_DEVICES) {
+        do {
+            double seconds = strtod(at + 1, &at), watts = strtod(at + 1, &at);
+            stub_add_point(device_count, (int64_t)(seconds * 1e9), watts * 1000);
+        } while (*at == ',');
+        device_count++;
+    }
 }
 
 /* ---- NVML ------------------------------------------------------------------------------- */

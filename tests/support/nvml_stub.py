@@ -12,6 +12,9 @@ import pynvml
 SOURCE = Path(__file__).with_name("nvml_stub.c")
 FOREVER = -1
 
+Script = Sequence[tuple[float, float]]
+"""Power as (seconds, watts), linear between the points, constant outside them."""
+
 
 class Call(IntEnum):
     """What an error can be injected into; the order is that of the C file."""
@@ -44,6 +47,18 @@ def compile_stub(folder: Path) -> Path:
     flags = ["-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Werror"]
     subprocess.run(["gcc", *flags, "-o", library, SOURCE], check=True)
     return library
+
+
+def in_real_time(library: Path, *scripts: Script, origin_ns: int = 0) -> dict[str, str]:
+    """The environment in which a new process finds a GPU for each script, in real time.
+
+    Second 0 of a script is `origin_ns` of the monotonic clock.
+    """
+    parts = [",".join(f"{seconds}:{watts}" for seconds, watts in script) for script in scripts]
+    return {
+        "LD_LIBRARY_PATH": str(library.parent),
+        "NVML_STUB_SCRIPT": ";".join([str(origin_ns), *parts]),
+    }
 
 
 @contextmanager
@@ -88,7 +103,7 @@ class NvmlStub:
     def uuid(self, device: int = 0) -> str:
         return f"GPU-{device:08x}-0000-4000-8000-000000000000"
 
-    def script(self, points: Sequence[tuple[float, float]], *, device: int = 0) -> None:
+    def script(self, points: Script, *, device: int = 0) -> None:
         """Power as (seconds, watts), linear between the points, constant outside them."""
         for seconds, watts in points:
             self.library.stub_add_point(

@@ -5,10 +5,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from melodi.energy.record import Status
+from melodi.inference.backends.refusals import without_quotations
 from melodi.inference.timeline import RequestTimeline
 
-MAX_ERROR_CHARS = 500
+MAX_ERROR_CHARS = 2000
 MAX_OPTION_CHARS = 100
+MAX_COUNT = 2**53
+"""Counts from here on are no counts, and no database or JSON reader holds them all exactly."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +59,8 @@ class Progress:
     def fail(self, message: str) -> None:
         """The backend, or the way to it, failed; the first message stays."""
         if self.timeline.error is None:
-            self.timeline.error = message[:MAX_ERROR_CHARS]
+            said = without_quotations(message).strip() or "unnamed error"
+            self.timeline.error = said[:MAX_ERROR_CHARS]
 
     def close(self, at_ns: int, ending: Ending) -> None:
         """Write how it ended: an error beats all, then the backend's own last word."""
@@ -102,7 +106,7 @@ def as_text(value: object) -> str:
 
 def count(value: object) -> int | None:
     """`value` if it can be a count, else None."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < MAX_COUNT:
         return None
     return value
 
@@ -143,16 +147,3 @@ def conversation_text(messages: object) -> str | None:
     return "\n".join(
         f"{as_text(turn.get('role'))}: {content_text(turn.get('content'))}" for turn in turns
     )
-
-
-def error_text(value: Mapping[str, object]) -> str | None:
-    """The message of an error object in any backend's shape; None where it is no error."""
-    error = value.get("error")
-    if isinstance(error, dict):
-        return as_text(error.get("message")) or as_text(error.get("type")) or "unnamed error"
-    if error:
-        return str(error)
-    detail = value.get("detail")
-    if isinstance(detail, list):
-        return "; ".join(as_text(item.get("msg")) for item in as_objects(detail)) or None
-    return as_text(detail) or None

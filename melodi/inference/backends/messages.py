@@ -11,9 +11,9 @@ from melodi.inference.backends.base import (
     content_text,
     conversation_text,
     count,
-    error_text,
 )
 from melodi.inference.backends.openai import facts
+from melodi.inference.backends.refusals import error_text
 from melodi.inference.timeline import RequestTimeline
 
 

@@ -11,9 +11,9 @@ from melodi.inference.backends.base import (
     as_text,
     conversation_text,
     count,
-    error_text,
     plain_options,
 )
+from melodi.inference.backends.refusals import error_text
 from melodi.inference.timeline import RequestTimeline
 
 OPTION_NAMES = (

@@ -12,9 +12,9 @@ from melodi.inference.backends.base import (
     content_text,
     conversation_text,
     count,
-    error_text,
     plain_options,
 )
+from melodi.inference.backends.refusals import error_text
 
 OPTION_NAMES = (
     "max_tokens", "max_completion_tokens", "max_output_tokens", "min_tokens", "temperature",

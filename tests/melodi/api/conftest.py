@@ -1,21 +1,24 @@
 """The API on a daemon made of a real store and whatever a test puts into its memory."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from energy_records import make_record
 from prometheus_client import CollectorRegistry
 from starlette.testclient import TestClient
 
+from melodi.api.apart import Job, apart
 from melodi.api.app import create_api
 from melodi.clock import VirtualClock
 from melodi.energy.record import EnergyRecord
 from melodi.errors import BackendError
 from melodi.inference.request import Backend, BackendKind, PromptRequest
 from melodi.store.database import open_engine
+from melodi.store.figures import Rates
 from melodi.store.migrate import upgrade
 from melodi.store.records import Batch, RecordStore
 
@@ -23,8 +26,9 @@ from melodi.store.records import Batch, RecordStore
 class FakeDaemon:
     """What the API asks of a daemon, from memory."""
 
-    def __init__(self, store: RecordStore) -> None:
+    def __init__(self, store: RecordStore, url: str) -> None:
         self.store = store
+        self.url = url
         self.clock = VirtualClock()
         self.registry = CollectorRegistry()
         self.previews: dict[str, EnergyRecord] = {}
@@ -32,6 +36,8 @@ class FakeDaemon:
         self.waits: list[float] = []
         self.sent: list[PromptRequest] = []
         self.trouble: list[str] = []
+        self.rates = Rates()
+        self.jobs: list[Job] = []
         self.refusal: Exception | None = None
 
     def add(self, *records: EnergyRecord) -> None:
@@ -64,18 +70,31 @@ class FakeDaemon:
     async def backends(self) -> list[dict[str, Any]]:
         return [{"name": "ollama", "up": False}]
 
+    async def doctor(self) -> dict[str, Any]:
+        return {"collectors": [], "backends": await self.backends(), "measurable": False}
+
+    def apart(self, job: Job) -> AsyncGenerator[bytes]:
+        self.jobs.append(job)
+        return apart(self.url, job)
+
     def faults(self) -> list[str]:
         return self.trouble
 
 
 @pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[FakeDaemon]:
-    """A daemon with an empty store."""
+def engine(tmp_path: Path) -> Iterator[sa.Engine]:
+    """An empty database."""
     url = f"sqlite:///{tmp_path}/melodi.db"
     upgrade(url)
     engine = open_engine(url)
-    yield FakeDaemon(RecordStore(engine))
+    yield engine
     engine.dispose()
+
+
+@pytest.fixture
+def daemon(engine: sa.Engine) -> FakeDaemon:
+    """A daemon with an empty store."""
+    return FakeDaemon(RecordStore(engine), str(engine.url))
 
 
 @pytest.fixture

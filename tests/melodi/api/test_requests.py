@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
+import sqlalchemy as sa
 from energy_records import make_record
 from starlette.testclient import TestClient
 
@@ -218,6 +219,18 @@ def test_a_failure_behind_the_api_says_so(
     daemon.refusal = error
     answer = client.post("/v1/requests", json=BODY)
     assert (answer.status_code, answer.json()["detail"]) == (status, str(error))
+
+
+def test_a_database_that_fails_makes_the_service_unavailable(
+    client: TestClient, engine: sa.Engine
+) -> None:
+    """Every reading route says what the database said, with a 503 and no traceback."""
+    with engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE requests RENAME TO gone")
+    for path in ("/v1/requests", "/v1/requests/x"):
+        answer = client.get(path)
+        assert (answer.status_code, answer.json()["title"]) == (503, "Service Unavailable")
+        assert "cannot be read: no such table: requests" in answer.json()["detail"]
 
 
 def test_times_are_told_in_utc(client: TestClient, daemon: Any) -> None:

@@ -6,7 +6,7 @@ from dataclasses import fields
 import pytest
 
 from collectors.base import Conditions
-from melodi.daemon.compose import Privacy, compose, service_of
+from melodi.daemon.compose import Privacy, describe, service_of, with_energy
 from melodi.energy.bins import Interval
 from melodi.energy.record import DomainEnergy, EnergyRecord, Status
 from melodi.energy.total import RequestEnergy, unmeasured
@@ -26,6 +26,7 @@ def timeline(**more: object) -> RequestTimeline:
         "end_ns": SENT_NS + 10 * SECOND,
         "status": Status.OK,
         "http_status": 200,
+        "reached": True,
         "prompt": "why is the sky blue?",
         "response": "because",
     }
@@ -39,13 +40,9 @@ def record_of(
     prompts: str = "hash",
     conditions: dict[str, Conditions] | None = None,
 ) -> EnergyRecord:
-    return compose(
-        one,
-        energy or unmeasured("no_meter"),
-        host="h",
-        privacy=Privacy(prompts, b"key"),
-        provisional=False,
-        conditions=conditions or {},
+    facts = describe(one, host="h", privacy=Privacy(prompts, b"key"))
+    return with_energy(
+        facts, energy or unmeasured("no_meter"), provisional=False, conditions=conditions or {}
     )
 
 
@@ -91,11 +88,23 @@ def test_the_first_token_lies_within_the_service() -> None:
     assert span.first_token_ns == span.service.start_ns
 
 
-@pytest.mark.parametrize(("http_status", "served"), [(404, False), (None, False), (500, True)])
-def test_a_refused_request_was_not_served(http_status: int | None, served: bool) -> None:
-    """A wrong model name costs no joules; a crash in the middle may have."""
-    one = timeline(status=Status.ERROR, http_status=http_status)
+@pytest.mark.parametrize(
+    ("http_status", "reached", "served"),
+    [(404, True, False), (None, False, False), (None, True, True), (500, True, True)],
+)
+def test_a_refused_request_was_not_served(
+    http_status: int | None, reached: bool, served: bool
+) -> None:
+    """A wrong model name costs no joules; a crash or a time-out after the prompt was sent may."""
+    one = timeline(status=Status.ERROR, http_status=http_status, reached=reached)
     assert (service_of(one) is not None) is served
+
+
+def test_a_call_that_only_loads_a_model_is_a_load_and_no_service() -> None:
+    """Its joules go to the load, and nobody is served."""
+    span = service_of(timeline(load_only=True))
+    assert span.load == after_s(0, 10)
+    assert span.service.length_ns == 0
 
 
 def test_a_running_request_has_no_service_yet() -> None:
@@ -148,7 +157,7 @@ def test_passing_traffic_keeps_a_keyed_hash_only() -> None:
 
 def test_a_campaign_keeps_its_own_text() -> None:
     """It comes from the user's file; its hash is plain, so that data sets can be joined."""
-    record = record_of(timeline(campaign="c"), prompts="none")
+    record = record_of(timeline(campaign="c", dispatched=True), prompts="none")
     assert record.prompt == "why is the sky blue?"
     assert record.response == "because"
     assert record.prompt_hash == hashlib.sha256(b"why is the sky blue?").hexdigest()
@@ -204,3 +213,11 @@ def test_text_that_a_database_cannot_hold_is_made_holdable() -> None:
     assert record.model == "m\ufffd"
     assert record.tags == {"k\ufffd": "v\ufffd"}
     assert record.generation == {"stop": ["\ufffd"], "seed": 1}
+
+
+def test_a_gateway_client_cannot_have_its_text_stored_by_naming_a_campaign() -> None:
+    """Only what MELODI itself sent is the owner's own."""
+    record = record_of(timeline(campaign="c"), prompts="none")
+    assert record.campaign == "c"
+    assert record.prompt is None
+    assert record.prompt_hash is None

@@ -49,7 +49,9 @@ def check_books(store: RecordStore) -> None:
 async def test_dispatched_prompts_have_final_records_with_energy(daemon: Served) -> None:
     """Several at once, each with tokens, times, energy, bounds and a number of its own."""
     asked = [ask(daemon, f"tell me about {k} sheep", campaign="c") for k in range(5)]
-    records = await asyncio.gather(*(daemon.runtime.dispatch(one) for one in asked))
+    answers = await asyncio.gather(*(daemon.runtime.dispatch(one) for one in asked))
+    assert all(one.response and one.energy_joules for one in answers)
+    records = [await daemon.runtime.final(one.id, 20) for one in answers]
     assert sorted(record.seq for record in records) == [1, 2, 3, 4, 5]
     for record in records:
         assert record.status is Status.OK
@@ -125,11 +127,12 @@ async def test_errors_become_records_and_the_other_prompts_go_on(daemon: Served)
     async with aiohttp.ClientSession() as session, session.post(faults, json=died) as answer:
         assert answer.status == 200
     broken = await daemon.runtime.dispatch(ask(daemon, "one"))
-    unknown, down, fine = await asyncio.gather(
+    answers = await asyncio.gather(
         daemon.runtime.dispatch(ask(daemon, "two", model="nobody")),
         daemon.runtime.dispatch(ask(daemon, "three", backend="down")),
         daemon.runtime.dispatch(ask(daemon, "four")),
     )
+    unknown, down, fine = [await daemon.runtime.final(one.id, 20) for one in answers]
     assert broken.status is Status.INCOMPLETE
     assert broken.energy_joules is not None
     assert unknown.status is Status.ERROR

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from melodi.energy.accounts import MinuteAccounts
 from melodi.energy.bins import Bin, Interval, Span
 from melodi.energy.ledger import MAX_OPEN_NS, SILENCE_NS, Closing, Ledger
-from melodi.energy.policies import TIME
+from melodi.energy.policies import policies_for
 from melodi.energy.record import Quality
 from melodi.energy.tally import DomainFacts
 from melodi.energy.total import RequestEnergy
@@ -35,7 +36,9 @@ def facts(name: str = GPU, **changes: object) -> DomainFacts:
 
 
 def ledger_with(*domains: DomainFacts, idle_watts: dict[str, float] | None = None) -> Ledger:
-    return Ledger(domains or (facts(),), policy=TIME, idle_watts=idle_watts)
+    return Ledger(
+        domains or (facts(),), policies=partial(policies_for, "auto"), idle_watts=idle_watts
+    )
 
 
 def bins_of(
@@ -79,7 +82,8 @@ class Books:
 def run_all(ledger: Ledger, bins: list[Bin], spans: list[Span], domain: str = GPU) -> Books:
     """Requests begin, bins arrive, requests end, the books close."""
     for span in spans:
-        ledger.begin(span.request, [domain], span.service.start_ns)
+        sent_ns = min(part.start_ns for part in span.parts)
+        ledger.begin(span.request, [domain], sent_ns)
     for bin_ in bins:
         ledger.add(bin_)
     for span in spans:
@@ -334,7 +338,7 @@ def test_asking_early_leaves_no_trace_in_the_final_record() -> None:
     ledger.add(bins[0])
     ledger.end("r", span("r", 0, 1_000))
     now_ns = START_NS + SECOND
-    assert ledger.posted("r", now_ns).energy_joules is None
+    assert ledger.posted("r").energy_joules is None
     assert ledger.preview("r", now_ns).energy_joules == pytest.approx(10.0)
     for bin_ in bins[1:]:
         ledger.add(bin_)

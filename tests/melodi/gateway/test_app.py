@@ -210,7 +210,7 @@ async def test_a_client_that_leaves_before_the_answer_begins_is_noticed() -> Non
         timeline = await setup.recorder.one()
         await setup.backend.all_closed()
     assert timeline.status is Status.CANCELLED
-    assert timeline.http_status is None
+    assert (timeline.http_status, timeline.reached) == (None, True)
 
 
 @pytest.mark.parametrize("length", [b"", b"Content-Length: 999\r\n"], ids=["chunked", "length"])
@@ -249,7 +249,7 @@ async def test_a_backend_that_is_away_is_named_and_recorded() -> None:
     assert native == {"error": message}
     assert shared["error"]["message"] == message
     assert (timeline.id, timeline.status, timeline.error) == (request_id, Status.ERROR, message)
-    assert timeline.http_status is None
+    assert (timeline.http_status, timeline.reached) == (None, False)
 
 
 async def test_a_backend_that_drops_a_new_connection_is_not_asked_twice() -> None:
@@ -259,8 +259,10 @@ async def test_a_backend_that_drops_a_new_connection_is_not_asked_twice() -> Non
             assert answer.status == 502
         timeline = await setup.recorder.one()
         assert len(setup.backend.requests) == 1
+    assert not timeline.dispatched
     assert timeline.status is Status.ERROR
     assert "broke off its answer" in (timeline.error or "")
+    assert timeline.reached
 
 
 async def test_a_stale_connection_is_replaced_once() -> None:
@@ -306,14 +308,51 @@ async def test_compressed_answers_pass_compressed_and_are_read() -> None:
     assert timeline.output_tokens == 3
 
 
-async def test_load_only_calls_are_counted_and_not_recorded() -> None:
-    """An empty prompt only loads a model: there is no prompt to charge."""
-    load = response(b'{"done":true,"done_reason":"load"}')
-    async with gateway([load]) as setup:
-        answer = await setup.raw(post("/api/generate", b'{"model":"m"}'))
+async def test_a_call_that_only_loads_is_counted_and_leaves_no_record() -> None:
+    """An empty prompt has nobody to charge; how long the model took to load is told."""
+    released = asyncio.Event()
+    loaded = [released, response(b'{"model":"m","done":true,"done_reason":"load"}')]
+    async with gateway(loaded) as setup:
+        asking = asyncio.create_task(setup.raw(post("/api/generate", b'{"model":"m"}')))
+        await setup.backend.arrived.wait()
+        await asyncio.sleep(0.15)
+        released.set()
+        answer = await asking
+        await until(lambda: bool(setup.recorder.loads))
     assert b"x-melodi" not in answer.lower()
-    assert setup.app.load_calls == 1
-    assert setup.recorder.begun == []
+    assert setup.recorder.begun == setup.recorder.ended == []
+    (load,) = setup.recorder.loads
+    assert (load.backend, load.model, load.status) == ("b", "m", Status.OK)
+    assert load.end_ns is not None
+    assert load.load_seconds == (load.end_ns - load.sent_ns) / 1e9
+    assert load.load_seconds >= 0.15
+
+
+@pytest.mark.parametrize(
+    ("steps", "status"),
+    [
+        ([response(b'{"done":true,"done_reason":"load"}')], Status.OK),
+        ([asyncio.sleep, response(b'{"done":true,"done_reason":"unload"}')], Status.OK),
+        ([asyncio.sleep, response(b'{"error":"no"}', status="404 Not Found")], Status.ERROR),
+        ([asyncio.sleep, CUT], Status.ERROR),
+    ],
+    ids=["there-already", "unload", "refused", "dropped"],
+)
+async def test_a_call_that_loaded_nothing_says_so(steps: list[Step], status: Status) -> None:
+    """It is counted all the same, with no time of loading."""
+
+    async def release(event: asyncio.Event) -> None:
+        await asyncio.sleep(0.15)
+        event.set()
+
+    slow = asyncio.Event()
+    async with gateway([slow if step is asyncio.sleep else step for step in steps]) as setup:
+        releasing = asyncio.create_task(release(slow))
+        await setup.raw(post("/api/generate", b'{"model":"m"}'))
+        await until(lambda: bool(setup.recorder.loads))
+        await releasing
+    (load,) = setup.recorder.loads
+    assert (load.status, load.load_seconds) == (status, None)
 
 
 async def test_other_paths_stream_both_ways_and_leave_no_record() -> None:

@@ -1,7 +1,9 @@
 """Every prompt that is sent ends in one timeline, whatever the backend does."""
 
 import asyncio
+import contextlib
 import json
+import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -144,7 +146,7 @@ async def test_a_backend_that_is_away_is_an_error_that_says_what_to_do(kind: Bac
         seen = await dispatcher.dispatch(request_to(gone.url, kind))
     assert seen.status is Status.ERROR
     assert seen.error == f"backend b at {gone.url} is not reachable: start it or mend its url"
-    assert seen.http_status is None
+    assert (seen.http_status, seen.reached) == (None, False)
     assert recorder.ended == [seen]
 
 
@@ -193,15 +195,37 @@ async def test_a_connection_that_gives_nothing_is_an_error(kind: BackendKind) ->
     seen, asked = await dispatch([CUT], kind)
     assert seen.status is Status.ERROR
     assert "broke off" in (seen.error or "")
+    assert seen.reached
     assert len(asked) == 1
 
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_timeout_is_an_error_and_frees_the_backend(kind: BackendKind) -> None:
     """The message names the limit; the connection closes."""
-    seen, _ = await dispatch([asyncio.Event()], kind, timeout_seconds=0.05)
+    seen, _ = await dispatch([asyncio.Event()], kind, timeout_seconds=0.5)
     assert seen.status is Status.ERROR
-    assert seen.error == "no whole answer within 0.05 s: raise timeout_seconds"
+    assert seen.error == "no whole answer within 0.5 s: raise timeout_seconds"
+    assert seen.reached
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_what_never_left_did_not_reach_the_backend(kind: BackendKind) -> None:
+    """A timeout while the connection is being made costs the backend nothing."""
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        port = full.getsockname()[1]
+        with contextlib.ExitStack() as stack:
+            # Once the queue of a listener that accepts nobody is full, who comes next waits.
+            for _ in range(4):
+                waiting = stack.enter_context(socket.socket())
+                waiting.setblocking(False)
+                waiting.connect_ex(("127.0.0.1", port))
+            request = request_to(f"http://127.0.0.1:{port}", kind, timeout_seconds=0.2)
+            async with Dispatcher(MemoryRecorder(), SystemClock()) as dispatcher:
+                seen = await dispatcher.dispatch(request)
+    assert "0.2 s" in (seen.error or "")
+    assert not seen.reached
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -218,6 +242,26 @@ async def test_a_cancelled_task_ends_its_timeline_as_cancelled(kind: BackendKind
                 await task
         await backend.all_closed()
     assert [timeline.status for timeline in recorder.ended] == [Status.CANCELLED]
+    assert recorder.ended[0].reached
+    assert recorder.ended[0].dispatched
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_refusal_that_quotes_the_prompt_is_kept_without_it(kind: BackendKind) -> None:
+    """Validators repeat their input: location, message and type stay, the prompt does not."""
+    finding = {"type": "missing", "loc": ["body", "model"], "msg": "Field required"}
+    body = json.dumps({"detail": [finding | {"input": {"prompt": "a secret"}}]}).encode()
+    seen, _ = await dispatch([response(body, status="422 Unprocessable Entity")], kind)
+    assert seen.error == "body.model: Field required (missing)"
+    assert seen.http_status == 422
+
+
+@pytest.mark.parametrize("kind", [BackendKind.VLLM, BackendKind.OPENAI])
+async def test_a_refusal_that_is_not_understood_tells_its_status(kind: BackendKind) -> None:
+    """An answer of no known shape may hold anything, a prompt too."""
+    answer = [response(b'{"you sent": "a secret"}', status="400 Bad Request")]
+    seen, _ = await dispatch(answer, kind)
+    assert seen.error == "the backend answered with HTTP status 400"
 
 
 async def test_as_many_are_in_flight_as_asked_and_one_failure_ends_no_other() -> None:

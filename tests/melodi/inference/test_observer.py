@@ -145,13 +145,16 @@ def test_a_refusal_keeps_its_message(
     [
         (b'{"error":"Unauthorized"}', "Unauthorized"),
         (b'{"detail":"Not Found"}', "Not Found"),
-        (b'{"detail":[{"msg":"field required","input":"secret prompt"}]}', "field required"),
-        (b"404 page not found", "404 page not found"),
+        (b'{"object":"error","message":"too long","code":400}', "too long"),
+        (b'{"detail":[{"msg":"field required","input":"a secret"}]}', "field required"),
+        (b"you sent: a secret", "the backend answered with HTTP status 400"),
+        (b'{"prompt":"a secret"}', "the backend answered with HTTP status 400"),
+        (b'{"error":{"input":"a secret"}}', "unnamed error"),
         (b"", "the backend answered with HTTP status 400"),
     ],
 )
 def test_every_shape_of_refusal_is_understood(body: bytes, message: str) -> None:
-    """A string, an object, a list of findings (never the input they quote), plain text, nothing."""
+    """A string, an object, findings; never what they quote, nor a body of no known shape."""
     seen = observe("openai", "/v1/completions", "text/plain", [body], status=400)
     assert seen.error == message
 

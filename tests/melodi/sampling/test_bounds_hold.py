@@ -1,6 +1,7 @@
 """From counter to record: the bounds hold the truth whatever phase the sensor had."""
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 from hypothesis import given
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from collectors.base import Domain, Kind, Measure, Reading
 from melodi.energy.bins import Interval, Span
 from melodi.energy.ledger import MAX_OPEN_NS, SILENCE_NS, Ledger
-from melodi.energy.policies import TIME
+from melodi.energy.policies import policies_for
 from melodi.energy.tally import DomainFacts
 from melodi.energy.total import RequestEnergy
 from melodi.sampling.meters import EnergyCurve
@@ -86,7 +87,9 @@ def measure(
         max_watts=MAX_WATTS,
         exclusive=True,
     )
-    ledger = Ledger([facts], policy=TIME, idle_watts={"gpu:a": IDLE_WATTS})
+    ledger = Ledger(
+        [facts], policies=partial(policies_for, "auto"), idle_watts={"gpu:a": IDLE_WATTS}
+    )
     for k, one in enumerate(works):
         ledger.begin(str(k), ["gpu:a"], one.start_ms * MS)
     for at_ms in range(0, END_MS + 500, poll_ms):

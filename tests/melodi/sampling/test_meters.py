@@ -11,7 +11,6 @@ from melodi.energy.bins import Bin
 from melodi.sampling.meters import EnergyCurve
 
 MS = 1_000_000
-SECOND = 1_000 * MS
 
 
 def domain(measure: Measure = Measure.COUNTER, **more: object) -> Domain:
@@ -123,10 +122,36 @@ def test_what_a_gauge_did_in_a_stall_is_unknown() -> None:
     assert [(one.energy_uj, one.reason) for one in bins] == [(None, "stall")]
 
 
-def test_mean_watts_is_unknown_until_enough_has_been_seen() -> None:
-    """10 J in each second is 10 W, but not before a second has passed."""
-    curve = EnergyCurve(domain(refresh_ns=MS))
-    feed(curve, [counter(k * 100, k * 1_000_000) for k in range(6)])
-    assert curve.mean_watts(SECOND) is None
-    feed(curve, [counter(k * 100, k * 1_000_000) for k in range(6, 15)])
-    assert curve.mean_watts(SECOND) == pytest.approx(10.0)
+@given(st.integers(1, 400), st.integers(0, 99), st.sampled_from([20, 50, 130]))
+def test_what_was_used_asleep_is_in_no_bin(last_ms: int, phase: int, poll_ms: int) -> None:
+    """Whenever the sensor is renewed after a sleep: the unknown bin holds all that it shows."""
+    curve = EnergyCurve(domain(refresh_ns=100 * MS))
+    slept_uj, bins = 10**12, []
+    for at_ms in range(0, 2_000, poll_ms):
+        slept = at_ms >= last_ms
+        if slept and at_ms - poll_ms < last_ms:
+            curve.suspended(at_ms * MS)
+        refreshed_ms = (at_ms + phase) // 100 * 100
+        shown_uj = refreshed_ms * 1_000 + (slept_uj if refreshed_ms - phase >= last_ms else 0)
+        bins += feed(curve, [counter(at_ms, shown_uj)])
+    unknown = [one for one in bins if one.energy_uj is None]
+    assert [one.reason for one in unknown] in (["suspended"], [])
+    measured_uj = sum(one.energy_uj or 0 for one in bins)
+    assert measured_uj <= 2_000 * 1_000
+    assert curve.edges[-1].total_uj == measured_uj
+    for before, after in pairwise(bins):
+        assert before.end_ns == after.start_ns
+        assert after.end_ns > after.start_ns
+
+
+def test_what_a_gauge_did_asleep_is_unknown() -> None:
+    """The power before and the power after say nothing of the time between."""
+    curve = EnergyCurve(domain(Measure.GAUGE, refresh_ns=MS))
+    bins = feed(curve, [gauge(0, 100), gauge(100, 100)])
+    curve.suspended(150 * MS)
+    bins += feed(curve, [gauge(200, 300), gauge(300, 300)])
+    assert [(one.energy_uj, one.reason) for one in bins] == [
+        (10_000_000, None),
+        (None, "suspended"),
+        (30_000_000, None),
+    ]

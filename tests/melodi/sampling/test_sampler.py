@@ -1,8 +1,11 @@
 """The sampler keeps beating whatever its meters do, and says what failed."""
 
 import threading
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
+from structlog.testing import capture_logs
 
 from collectors.base import (
     Conditions,
@@ -21,11 +24,14 @@ MS = 1_000_000
 
 
 class Meter:
-    """A counter of 100 W on the given clock that fails on demand."""
+    """A counter of 100 W, asleep or awake, that fails, hangs and takes its time on demand."""
 
     def __init__(self, name: str, clock: VirtualClock | SystemClock) -> None:
         self.name = name
         self.failing: Exception | None = None
+        self.hanging: threading.Event | None = None
+        self.takes_ms = 0
+        self.reads = 0
         self.closed = False
         self._clock = clock
         self.domains = (
@@ -40,12 +46,18 @@ class Meter:
         )
 
     def read(self) -> Readings:
+        self.reads += 1
+        if self.hanging is not None:
+            self.hanging.wait(30)
+        if self.takes_ms:
+            self._clock.advance(self.takes_ms * MS)
         now_ns = self._clock.monotonic_ns()
         if isinstance(self.failing, ReadFailed):
             return Readings((), (Failure(self.domains[0].name, self.failing),))
         if self.failing is not None:
             raise self.failing
-        return Readings((Reading(self.domains[0].name, now_ns, 0, energy_uj=now_ns // 10),))
+        energy_uj = self._clock.boottime_ns() // 10
+        return Readings((Reading(self.domains[0].name, now_ns, 0, energy_uj=energy_uj),))
 
     def conditions(self) -> tuple[Conditions, ...]:
         if self.failing is not None:
@@ -72,7 +84,22 @@ def run(sampler: Sampler, clock: VirtualClock, ms: int) -> None:
     while sampler.next_deadline_ns <= end_ns:
         clock.advance(max(0, sampler.next_deadline_ns - clock.monotonic_ns()))
         sampler.beat()
-    clock.advance(end_ns - clock.monotonic_ns())
+    clock.advance(max(0, end_ns - clock.monotonic_ns()))
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about within 10 s"
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def release() -> Iterator[threading.Event]:
+    """What a meter hangs on, until the test is over."""
+    event = threading.Event()
+    yield event
+    event.set()
 
 
 def test_each_collector_beats_at_its_own_period() -> None:
@@ -132,3 +159,97 @@ def test_the_thread_beats_and_stops_and_closes_its_meters() -> None:
     assert seen.wait(5)
     sampler.stop()
     assert meter.closed
+
+
+def test_a_meter_that_hangs_is_named_and_holds_up_no_other(release: threading.Event) -> None:
+    """The other goes on; the fault says for how long, and ends with the hanging."""
+    clock, samples = VirtualClock(), []
+    hung, fine = Meter("a", clock), Meter("b", clock)
+    hung.hanging = release
+    sampler = sampler_of([hung, fine], clock, samples)
+    sampler.start()
+    wait_for(lambda: hung.reads and fine.reads)
+    clock.advance(1_040 * MS)
+    wait_for(lambda: fine.reads > 1)
+    assert sampler.faults == []
+    clock.advance(20 * MS)
+    assert sampler.faults == ["a has not answered for 1 s"]
+    assert [one.is_up for one in sampler.stations] == [False, True]
+    release.set()
+    wait_for(lambda: not sampler.faults)
+    assert sampler.stations[0].is_up
+    sampler.stop()
+
+
+def test_a_meter_that_hangs_at_the_stop_is_left_open_and_the_log_says_so(
+    release: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Closing what another thread reads could take the process with it; the others close."""
+    monkeypatch.setattr("melodi.sampling.sampler.STOP_SECONDS", 0.2)
+    clock = SystemClock()
+    hung, fine = Meter("a", clock), Meter("b", clock)
+    hung.hanging = release
+    sampler = sampler_of([hung, fine], clock, [])
+    sampler.start()
+    wait_for(lambda: hung.reads)
+    with capture_logs() as said:
+        sampler.stop()
+    assert (hung.closed, fine.closed) == (False, True)
+    assert ("meter_left_open", "a") in [(one["event"], one.get("collector")) for one in said]
+
+
+def test_a_slow_meter_is_read_half_as_often_and_only_once_less() -> None:
+    """Five passes in a row that take over a fifth of the period; one alone changes nothing."""
+    clock = VirtualClock()
+    meter = Meter("a", clock)
+    sampler = sampler_of([meter], clock, [])
+    (station,) = sampler.stations
+    meter.takes_ms = 11
+    sampler.beat()
+    meter.takes_ms = 0
+    run(sampler, clock, 300)
+    assert station.period_ns == 50 * MS
+    meter.takes_ms = 11
+    with capture_logs() as said:
+        run(sampler, clock, 2_000)
+    assert station.period_ns == 100 * MS
+    meter.takes_ms = 30
+    run(sampler, clock, 2_000)
+    assert station.period_ns == 100 * MS
+    assert [one["event"] for one in said] == ["meter_is_slow"]
+    assert sampler.faults == []
+    before = meter.reads
+    run(sampler, clock, 1_000)
+    assert meter.reads - before == 10
+
+
+def test_a_sleep_of_the_machine_is_one_unmeasured_bin_of_every_curve() -> None:
+    """What was used asleep is in the counter and in no bin; what follows is measured again."""
+    clock, samples = VirtualClock(), []
+    sampler = sampler_of([Meter("a", clock), Meter("b", clock)], clock, samples)
+    run(sampler, clock, 500)
+    clock.suspend(3_600_000 * MS)
+    run(sampler, clock, 500)
+    bins = {name: [] for name in sampler.curves}
+    for one in (bin_ for sample in samples for bin_ in sample.bins):
+        bins[one.domain].append(one)
+    for found in bins.values():
+        assert [one.reason for one in found if one.reason] == ["suspended"]
+        unknown = next(one for one in found if one.energy_uj is None)
+        assert unknown.reason == "suspended"
+        assert unknown.length_ns < 250 * MS
+        assert unknown.start_ns < 500 * MS < unknown.end_ns
+        measured_uj = sum(one.energy_uj for one in found if one.energy_uj is not None)
+        awake_ns = found[-1].end_ns - found[0].start_ns - unknown.length_ns
+        assert measured_uj == pytest.approx(awake_ns / 10, abs=MS)
+        assert found[-1].total_uj == measured_uj
+
+
+def test_a_pause_under_a_second_is_no_sleep() -> None:
+    """The two clocks are not read at the same moment."""
+    clock, samples = VirtualClock(), []
+    sampler = sampler_of([Meter("a", clock)], clock, samples)
+    for _ in range(10):
+        clock.suspend(900 * MS)
+        run(sampler, clock, 100)
+    assert not [one for sample in samples for one in sample.bins if one.reason]

@@ -1,4 +1,4 @@
-"""An empty store for each test."""
+"""An empty store for each test, on every database."""
 
 import shutil
 from collections.abc import Iterator
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from postgres import TEMPLATE, Postgres, postgres_server
 
 from melodi.store.database import open_engine
 from melodi.store.migrate import upgrade
@@ -20,11 +21,31 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A real Postgres."""
+    with postgres_server() as server:
+        yield server
+
+
 @pytest.fixture
-def url(empty_database: Path, tmp_path: Path) -> str:
-    """The URL of a database of the test's own."""
+def sqlite_url(empty_database: Path, tmp_path: Path) -> str:
+    """The URL of a SQLite database of the test's own."""
     path = shutil.copy(empty_database, tmp_path / "melodi.db")
     return f"sqlite:///{path}"
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres) -> str:
+    """The URL of a Postgres database of the test's own."""
+    return postgres.create(template=TEMPLATE)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest) -> str:
+    """The URL of a database of the test's own."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
 
 
 @pytest.fixture

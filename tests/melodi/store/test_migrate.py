@@ -1,27 +1,37 @@
 """Tables made and unmade."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from postgres import Postgres
 
 from melodi.errors import StoreError
 from melodi.store.migrate import SchemaState, check, downgrade, upgrade
 from melodi.store.schema import metadata
 
 
-@pytest.fixture
-def bare_url(tmp_path: Path) -> str:
-    """A database that does not exist yet."""
-    return f"sqlite:///{tmp_path}/folder/melodi.db"
+@pytest.fixture(params=["sqlite", "postgres"])
+def bare_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database without tables; on SQLite there is no file yet."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/folder/melodi.db"
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.create()
+
+
+def test_looking_alone_makes_no_file(tmp_path: Path) -> None:
+    """Asking for the state of a database that is not there leaves the folder as it is."""
+    assert check(f"sqlite:///{tmp_path}/folder/melodi.db") is SchemaState.EMPTY
+    assert not list(tmp_path.iterdir())
 
 
 def test_up_down_and_up_again(bare_url: str) -> None:
-    """Each way leaves the state it says, and looking alone makes no file."""
+    """Each way leaves the state it says."""
     states = [check(bare_url)]
-    assert not Path(bare_url.removeprefix("sqlite:///")).parent.exists()
     for step in (upgrade, lambda url: downgrade(url, "base"), upgrade, upgrade):
         step(bare_url)
         states.append(check(bare_url))
@@ -41,6 +51,13 @@ def test_migrations_run_from_any_folder(
     """The scripts are found from the code, not from where one stands."""
     monkeypatch.chdir(tmp_path)
     upgrade(bare_url)
+    assert check(bare_url) is SchemaState.CURRENT
+
+
+def test_many_may_upgrade_at_once(bare_url: str) -> None:
+    """Hosts that start together make the tables once, and none of them fails."""
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(upgrade, [bare_url] * 4))
     assert check(bare_url) is SchemaState.CURRENT
 
 

@@ -17,7 +17,8 @@ from melodi.energy.record import DomainEnergy, EnergyRecord, Quality, Status
 from melodi.errors import StoreError
 from melodi.store.database import open_engine
 from melodi.store.queries import RequestFilter
-from melodi.store.records import Batch, RecordStore
+from melodi.store.records import Batch, Mark, RecordStore
+from melodi.store.schema import hosts
 
 on_one_store = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
@@ -146,6 +147,38 @@ def test_two_writers_at_once_leave_no_gap(url: str) -> None:
     assert seqs == list(range(1, 91))
 
 
+def one_minute(joules: float) -> MinuteAccounts:
+    """A gain of package:0."""
+    return MinuteAccounts(domain="package:0", minute=9, measured_joules=joules)
+
+
+def test_a_marked_batch_that_comes_again_changes_nothing(store: RecordStore) -> None:
+    """Whoever tries again gets the same numbers, and no joule is booked twice."""
+    batches = [
+        Batch(
+            host="here",
+            records=(make_record(number),),
+            minutes=(one_minute(2.0**number),),
+            mark=Mark("me", number),
+        )
+        for number in range(4)
+    ]
+    first = store.apply(batches[:2])
+    assert store.apply(batches[:2]) == first
+    assert list(store.apply(batches).values()) == [1, 2, 3, 4]
+    assert [line.measured_joules for line in store.ledger()] == [15.0]
+
+
+def test_marks_of_another_writer_or_host_are_no_ones_own(store: RecordStore) -> None:
+    """The same number means the same batch only of the same writer on the same host."""
+    for host, writer in (("here", "a"), ("here", "b"), ("there", "b")):
+        store.apply([Batch(host=host, minutes=(one_minute(1.0),), mark=Mark(writer, 1))])
+    assert {line.host: line.measured_joules for line in store.ledger()} == {
+        "here": 2.0,
+        "there": 1.0,
+    }
+
+
 def test_batches_are_written_together_or_not_at_all(store: RecordStore) -> None:
     """One record that cannot be stored takes everything of its transaction with it."""
     good = make_record(1)
@@ -176,13 +209,13 @@ def test_a_batch_may_be_larger_than_a_query(store: RecordStore, count: int) -> N
     assert add(store, *records) == {r.id: n for n, r in enumerate(records, start=1)}
 
 
-def test_orphans_become_final_and_say_why(store: RecordStore) -> None:
-    """What a dead daemon left provisional ends as a gap, numbered; other hosts are left alone."""
+def test_what_a_dead_daemon_left_becomes_final_and_says_why(store: RecordStore) -> None:
+    """What is provisional ends as a gap, numbered; other hosts are left alone."""
     done = make_record(1)
     left = make_record(2, provisional=True, status=Status.INTERRUPTED, quality_reasons=("late",))
     other = make_record(3, provisional=True, host="there")
     add(store, done, left, other)
-    assert (store.orphans("here"), store.orphans("here")) == (1, 0)
+    assert (store.close_unfinished("here", ()), store.close_unfinished("here", ())) == (1, 0)
     assert store.get(left.id) == replace(
         left,
         provisional=False,
@@ -192,6 +225,23 @@ def test_orphans_become_final_and_say_why(store: RecordStore) -> None:
     )
     assert store.get(done.id) == replace(done, seq=1)
     assert store.get(other.id) == other
+
+
+def test_what_had_only_begun_is_added_once(store: RecordStore) -> None:
+    """A request that has a row keeps it; the others get the record that was kept for them."""
+    done, left = make_record(1), make_record(2, provisional=True)
+    add(store, done, left)
+    begun = [
+        make_record(number, id=id_, status=Status.INTERRUPTED, quality=Quality.NONE)
+        for number, id_ in enumerate((done.id, left.id, make_record(3).id))
+    ]
+    assert [store.close_unfinished("here", begun) for _ in range(2)] == [2, 0]
+    found = {r.id: (r.status, r.quality, r.seq) for r in all_of(store)}
+    assert found == {
+        done.id: (Status.OK, Quality.MEASURED, 1),
+        left.id: (Status.OK, Quality.GAP, 2),
+        begun[2].id: (Status.INTERRUPTED, Quality.NONE, 3),
+    }
 
 
 def package(**changes: object) -> Domain:
@@ -234,12 +284,10 @@ def test_a_host_keeps_its_first_day_and_its_count(store: RecordStore, engine: sa
         store.keep_host("here", seen_at=moment, machine_id="m", cpu="c", inventory={"gpus": [1]})
     second = make_record(2)
     assert add(store, second) == {second.id: 2}
+    kept = sa.select(hosts.c["inventory", "first_seen_at", "last_seen_at", "last_seq"])
     with engine.connect() as connection:
-        row = connection.exec_driver_sql(
-            "SELECT inventory, first_seen_at, last_seen_at, last_seq FROM hosts"
-        ).one()
-    micros = [int(moment.timestamp()) * 1_000_000 for moment in (NOW, later)]
-    assert tuple(row) == ('{"gpus":[1]}', *micros, 2)
+        row = connection.execute(kept).one()
+    assert tuple(row) == ({"gpus": [1]}, NOW, later, 2)
 
 
 def test_pruned_records_do_not_start_the_count_again(store: RecordStore, engine: sa.Engine) -> None:

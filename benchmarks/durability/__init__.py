@@ -1,0 +1,1 @@
+"""What a kill costs: lost records, doubled records, time to recover."""

