@@ -167,7 +167,7 @@ def main() -> None:
             policies_table(),
             "Cases of their own:",
             cases_table(),
-            "The same runs (law 1, all streamed) by other rules; error of energy, idle share in it:",
+            "Law 1, all streamed, by other rules; error of energy with its idle share:",
             methods_table(),
         ]
     )

@@ -238,7 +238,7 @@ async def running(
         stack.callback(runtime.sampler.stop)
         stack.push_async_callback(asyncio.to_thread, runtime.books.stop, BOOKS_GRACE_SECONDS)
         stack.push_async_callback(runtime.dispatcher.close)
-        stack.push_async_callback(runtime.windows.close)
+        stack.callback(runtime.windows.close)
         runtime.sampler.start()
         runtime.books.start()
         housekeeping = asyncio.create_task(_housekeeping(runtime))

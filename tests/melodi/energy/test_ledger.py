@@ -356,3 +356,106 @@ def test_time_that_nobody_measured_widens_the_upper_bound() -> None:
     assert energy.energy_joules == pytest.approx(50.0)
     assert energy.high_joules == pytest.approx(50.0 + 350.0)
     assert energy.quality is Quality.GAP
+
+
+def test_a_restart_amid_foreign_work_does_not_raise_the_idle_power() -> None:
+    """It takes quiet time since the start, and many quiet seconds, to learn a higher value."""
+    ledger = ledger_with(idle_watts={GPU: 70.0})
+    for bin_ in bins_of([50_000_000] * 200):
+        ledger.add(bin_)
+    ledger.advance(START_NS + 30 * SECOND, wall_offset_ns=0)
+    assert ledger.idle_watts == {GPU: 70.0}
+
+
+def test_a_lower_idle_power_is_learned_soon_and_a_higher_one_late() -> None:
+    """A device that works for others looks like one that idles at a higher power."""
+    ledger = ledger_with(idle_watts={GPU: 70.0})
+    for bin_ in bins_of([9_000_000] * 300 + [9_000_000] * 200):
+        ledger.add(bin_)
+    ledger.advance(START_NS + 30 * SECOND, wall_offset_ns=0)
+    assert ledger.idle_watts == {GPU: 70.0}
+    ledger.advance(START_NS + 51 * SECOND, wall_offset_ns=0)
+    assert ledger.idle_watts == {GPU: pytest.approx(90.0)}
+
+
+def test_a_sensor_that_comes_back_does_not_charge_the_silence_to_the_next_request() -> None:
+    """Those whose records went out unmeasured still take their part of the long bin: nobody's."""
+    ledger = ledger_with(idle_watts={GPU: 0.0})
+    bins = bins_of([1_000_000, 100_000_000], length_ns=100 * SECOND)
+    ledger.add(bins[0])
+    ledger.begin("lost", [GPU], bins[1].start_ns)
+    lost = Interval(bins[1].start_ns, bins[1].start_ns + 60 * SECOND)
+    ledger.end("lost", Span("lost", lost))
+    first = ledger.advance(lost.end_ns + SILENCE_NS, wall_offset_ns=0)
+    assert first.final["lost"].energy_joules is None
+    ledger.begin("next", [GPU], bins[1].end_ns - 20 * SECOND)
+    ledger.end("next", Span("next", Interval(bins[1].end_ns - 20 * SECOND, bins[1].end_ns)))
+    ledger.add(bins[1])
+    books = Books.of([first, ledger.advance(bins[1].end_ns + MAX_OPEN_NS, wall_offset_ns=0)])
+    assert books.final["next"].energy_joules == pytest.approx(25.0)
+    assert books.sum("unattributed_joules") == pytest.approx(1.0 + 75.0)
+    assert sum(one.residual_joules for one in books.minutes) == pytest.approx(0, abs=1e-9)
+
+
+def test_what_a_forced_closing_charged_stays_in_the_record_and_is_said() -> None:
+    """Ten minutes after its end a bin closes on a request that still runs, and may be wrong."""
+    ledger = ledger_with(idle_watts={GPU: 0.0})
+    ledger.begin("r", [GPU], START_NS)
+    bin_ = bins_of([10_000_000])[0]
+    ledger.add(bin_)
+    closing = ledger.advance(bin_.end_ns + MAX_OPEN_NS, wall_offset_ns=0)
+    assert closing.minutes[0].active_joules == pytest.approx(10.0)
+    ledger.end("r", None)
+    energy = ledger.advance(bin_.end_ns + MAX_OPEN_NS, wall_offset_ns=0).final["r"]
+    assert energy.energy_joules == pytest.approx(10.0)
+    assert energy.quality is Quality.GAP
+    assert "forced_close" in energy.quality_reasons
+
+
+def test_one_load_counts_once_however_many_wait_for_it() -> None:
+    """Four requests wait for a model while another runs: the load takes one seat of two."""
+    load = Interval(START_NS, START_NS + 100 * MS)
+    waiting = [span(f"w{k}", 100, 200, load=load, load_key="big") for k in range(4)]
+    books = run_all(
+        ledger_with(idle_watts={GPU: 0.0}), bins_of([50_000_000]), [*waiting, span("busy", 0, 100)]
+    )
+    assert books.final["busy"].energy_joules == pytest.approx(25.0)
+    assert [books.final[f"w{k}"].load_joules for k in range(4)] == [pytest.approx(6.25)] * 4
+
+
+def test_a_load_that_nobody_measured_is_unknown_not_zero() -> None:
+    """It lay in a reset; the service after it was measured."""
+    load = Interval(START_NS, START_NS + 100 * MS)
+    books = run_all(
+        ledger_with(idle_watts={GPU: 0.0}),
+        bins_of([None, 10_000_000]),
+        [span("r", 100, 200, load=load)],
+    )
+    assert books.final["r"].load_joules is None
+    assert "load_unmeasured" in books.final["r"].quality_reasons
+
+
+def test_concurrency_counts_those_in_service_not_those_who_queue() -> None:
+    """One slot: four requests one after the other, all sent at once."""
+    ledger = ledger_with(idle_watts={GPU: 0.0})
+    spans = [span(f"r{k}", k * 1_000, (k + 1) * 1_000) for k in range(4)]
+    for one in spans:
+        ledger.begin(one.request, [GPU], START_NS)
+    for bin_ in bins_of([10_000_000] * 40):
+        ledger.add(bin_)
+    for one in spans:
+        ledger.end(one.request, one)
+    final = ledger.advance(START_NS + 4 * SECOND + MAX_OPEN_NS, wall_offset_ns=0).final
+    assert [final[f"r{k}"].concurrency_mean for k in range(4)] == [pytest.approx(1.0)] * 4
+
+
+def test_a_turn_closes_no_more_than_it_may() -> None:
+    """So that nobody waits long; the next turn goes on."""
+    ledger = ledger_with(idle_watts={GPU: 0.0})
+    for bin_ in bins_of([1_000_000] * 25):
+        ledger.add(bin_)
+    now_ns = START_NS + 10 * SECOND
+    turns = [ledger.advance(now_ns, wall_offset_ns=0, most=10) for _ in range(3)]
+    assert [turn.more for turn in turns] == [True, True, False]
+    measured = [sum(one.measured_joules for one in turn.minutes) for turn in turns]
+    assert measured == [pytest.approx(10.0), pytest.approx(10.0), pytest.approx(5.0)]

@@ -129,6 +129,13 @@ def test_a_window_past_the_ends_of_the_curve_is_unknown_not_zero(
     assert found.reasons == (reason,)
 
 
+def test_within_a_bin_energy_is_interpolated() -> None:
+    """A quarter of a bin of 10 J at one end, six tenths at the other."""
+    found = between(steady(), 1_024_500_000, 2_059_500_000)
+    assert found.joules == pytest.approx(103.5)
+    assert found.mean_watts == pytest.approx(100)
+
+
 def test_an_empty_curve_is_unknown() -> None:
     """A meter that never moved."""
     curve = EnergyCurve(domain())

@@ -37,8 +37,7 @@ def test_cutting_a_service_into_stretches_loses_no_token(
     first_ns = arrivals[0] if arrivals and seen else None
     edges = sorted({0, 13_000, *cuts})
     parts = [
-        one.within(start, end, service=SERVICE, first_ns=first_ns)
-        for start, end in pairwise(edges)
+        one.within(start, end, service=SERVICE, first_ns=first_ns) for start, end in pairwise(edges)
     ]
     assert sum(part.prefill for part in parts) == pytest.approx(prompt)
     assert sum(part.decode for part in parts) == pytest.approx(output - 1)

@@ -238,6 +238,49 @@ def test_real_bad_data_fails_alone(store: RecordStore) -> None:
     assert len(store.page(RequestFilter()).items) == 2
 
 
+@pytest.mark.parametrize("dies", [False, True], ids=["steady", "dying"])
+def test_a_bad_record_takes_nothing_with_it(
+    store: RecordStore, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch, dies: bool
+) -> None:
+    """Minutes and other records of its batch are stored once, even where an answer is lost."""
+    commit, died = engine.dialect.do_commit, threading.Event()
+
+    def commit_and_die(connection: Any) -> None:
+        commit(connection)
+        if dies and not died.is_set():
+            died.set()
+            connection.dbapi_connection.close()
+            raise engine.dialect.loaded_dbapi.OperationalError("the connection is gone")
+
+    monkeypatch.setattr(engine.dialect, "do_commit", commit_and_die)
+    writer = RecordWriter(store)
+    minute = MinuteAccounts(domain="package:0", minute=1, measured_joules=2.0)
+    good = [make_record(number) for number in range(3)]
+    bad = make_record(9, generation={"seed": 2**70})
+    with capture_logs() as logs:
+        records = (good[0], bad, good[1])
+        written = writer.submit(Batch(host="here", records=records, minutes=(minute,)))
+        after = writer.submit(Batch(host="here", records=(good[2],), minutes=(minute,)))
+        assert written.result(10) == {good[0].id: 1, good[1].id: 2}
+        assert after.result(10) == {good[2].id: 3}
+        writer.close(5)
+    assert [log["ids"] for log in logs if log["event"] == "batch_rejected"] == [[bad.id]]
+    assert (writer.lost, writer.pending, died.is_set()) == (1, 0, dies)
+    assert {one.id for one in store.page(RequestFilter()).items} == {one.id for one in good}
+    assert [line.measured_joules for line in store.ledger()] == [4.0]
+
+
+def test_a_batch_of_which_nothing_can_be_stored_says_why(
+    fake: FakeStore, writer: RecordWriter
+) -> None:
+    """Each of its records is named, and the first reason is the future's."""
+    records = tuple(make_record(number, model="bad") for number in range(2))
+    with capture_logs() as logs, pytest.raises(ValueError, match="cannot be written"):
+        writer.submit(Batch(host="here", records=records)).result(10)
+    assert [log["ids"] for log in logs] == [[one.id] for one in records]
+    assert writer.submit(batch(3)).result(10)
+
+
 def test_one_who_stops_waiting_does_not_stop_the_writing(
     fake: FakeStore, writer: RecordWriter
 ) -> None:
