@@ -56,8 +56,8 @@ def router(services: Services) -> APIRouter:
 
         It is kept in memory only, for about a quarter of an hour.
         """
-        record = services.preview(request_id) or await run_in_threadpool(
-            services.store.get, request_id
+        record = await run_in_threadpool(
+            lambda: services.preview(request_id) or services.store.get(request_id)
         )
         if record is None:
             raise HTTPException(404, f"there is no request {request_id!r}")

@@ -29,24 +29,25 @@ def router(services: Services) -> APIRouter:
     """The routes of this resource."""
     routes = APIRouter(prefix="/v1/requests", tags=["requests"])
 
-    def newest(record: EnergyRecord) -> EnergyRecord:
-        return (services.preview(record.id) if record.provisional else None) or record
-
-    async def current(request_id: str) -> EnergyRecord | None:
-        stored = await run_in_threadpool(services.store.get, request_id)
-        return services.preview(request_id) if stored is None else newest(stored)
+    def newest(request_id: str) -> EnergyRecord | None:
+        stored = services.store.get(request_id)
+        if stored is not None and not stored.provisional:
+            return stored
+        return services.preview(request_id) or stored
 
     @routes.get("", response_model=RecordList, responses={200: {"content": {NDJSON: {}}}})
     async def list_requests(request: Request, wanted: Annotated[Wanted, Query()]) -> Response:
-        """Records, newest first; as lines of JSON if `Accept` asks for `application/x-ndjson`."""
+        """Stored records, newest first; lines of JSON if `Accept` asks for `application/x-ndjson`.
+
+        Of a request that is not final yet, `/v1/requests/{id}` may know more.
+        """
         now = to_datetime(services.clock.wall_ns())
         page = await run_in_threadpool(
             services.store.page, wanted.to_filter(now), cursor=wanted.cursor, limit=wanted.limit
         )
-        items = [newest(record) for record in page.items]
         if NDJSON not in request.headers.get("accept", ""):
-            return list_answer(items, next_cursor=page.next_cursor)
-        return ndjson_answer(items, headers=_next_link(request, page.next_cursor))
+            return list_answer(page.items, next_cursor=page.next_cursor)
+        return ndjson_answer(page.items, headers=_next_link(request, page.next_cursor))
 
     @routes.get("/{request_id}", response_model=Record)
     async def get_request(
@@ -54,11 +55,11 @@ def router(services: Services) -> APIRouter:
         wait: Annotated[float, Query(ge=0, description="Seconds to wait at most.")] = 0,
     ) -> Response:
         """One record; with `wait`, as soon as it is final, at the latest after 60 seconds."""
-        record = await current(request_id)
+        record = await run_in_threadpool(newest, request_id)
         if wait and record is not None and record.provisional:
             seconds = min(wait, LONGEST_WAIT_SECONDS)
             final = await services.wait_final(request_id, seconds)
-            record = final or await current(request_id)
+            record = final or await run_in_threadpool(newest, request_id)
         if record is None:
             raise HTTPException(404, f"there is no request {request_id!r}")
         return json_answer(record)

@@ -69,7 +69,7 @@ class PowerView(Protocol):
 
 
 class Services(Protocol):
-    """The running daemon, as the API sees it; nothing here blocks."""
+    """The running daemon, as the API sees it; nothing here blocks but what says so."""
 
     @property
     def clock(self) -> Clock: ...
@@ -87,7 +87,10 @@ class Services(Protocol):
     def registry(self) -> CollectorRegistry: ...
 
     def preview(self, request_id: str) -> EnergyRecord | None:
-        """A record still being reckoned, newer than what is stored; None once it is final."""
+        """A record still being reckoned, newer than what is stored; None once it is final.
+
+        It may wait for the books: call it in a thread.
+        """
         ...
 
     async def wait_final(self, request_id: str, seconds: float) -> EnergyRecord | None:

@@ -158,6 +158,21 @@ def test_the_sampler_the_collectors_and_the_gateway_are_told(
     assert value(registry, "spool_records") == 7.0
 
 
+def test_a_collector_is_asked_for_its_state_with_the_metrics(
+    registry: CollectorRegistry, metrics: Metrics
+) -> None:
+    """One that hangs cannot tell that it is down."""
+    state = {"up": True, "period_ns": 50_000_000}
+    metrics.know_collector(
+        "nvml", is_up=lambda: bool(state["up"]), period_ns=lambda: int(state["period_ns"])
+    )
+    assert value(registry, "collector_up", collector="nvml") == 1.0
+    assert value(registry, "collector_period_seconds", collector="nvml") == 0.05
+    state |= {"up": False, "period_ns": 100_000_000}
+    assert value(registry, "collector_up", collector="nvml") == 0.0
+    assert value(registry, "collector_period_seconds", collector="nvml") == 0.1
+
+
 def test_the_daemon_tells_its_own_cost_and_version(
     registry: CollectorRegistry, metrics: Metrics
 ) -> None:

@@ -1,5 +1,6 @@
 """`/v1/requests`."""
 
+import asyncio
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -132,9 +133,39 @@ def test_what_is_known_in_memory_is_newer_than_what_is_stored(
     daemon.add(stale, done)
     for record in (stale, done, unwritten):
         daemon.previews[record.id] = replace(record, energy_joules=9.0)
-    assert [r["energy_joules"] for r in client.get("/v1/requests").json()["items"]] == [9.0, 5.0]
     told = [client.get(f"/v1/requests/{r.id}").json() for r in (stale, done, unwritten)]
     assert [one["energy_joules"] for one in told] == [9.0, 5.0, 9.0]
+
+
+def test_a_list_is_what_is_stored(client: TestClient, daemon: Any) -> None:
+    """Reckoning every running request anew would be dear: a list never asks for it."""
+    stale = make_record(provisional=True, energy_joules=1.0)
+    daemon.add(stale)
+    daemon.preview = None
+    for accept in ("application/json", "application/x-ndjson"):
+        answer = client.get("/v1/requests", headers={"Accept": accept})
+        assert answer.status_code == 200
+        assert '"energy_joules":1.0' in answer.text
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/requests/{}", "/v1/requests/{}?wait=0.1", "/v1/requests/{}/power"]
+)
+def test_reckoning_a_record_keeps_nobody_waiting(
+    client: TestClient, daemon: Any, path: str
+) -> None:
+    """It is done beside the event loop, which has other clients."""
+    record = make_record(provisional=True)
+    loops: list[bool] = []
+
+    def preview(_: str) -> EnergyRecord:
+        loops.append(asyncio._get_running_loop() is not None)
+        return record
+
+    daemon.preview = preview
+    assert client.get(path.format(record.id)).status_code == 200
+    assert loops
+    assert not any(loops)
 
 
 def test_waiting_gives_the_final_record(client: TestClient, daemon: Any) -> None:

@@ -68,9 +68,12 @@ def test_the_demo_prints_its_object_with_the_books_closed(shell: Shell) -> None:
 
 
 def test_the_demo_prints_a_table_for_people(shell: Shell) -> None:
-    """One row a prompt, then the books."""
-    ended = shell.melodi("demo", "--exit", "--requests", "3")
+    """One row a prompt, then the books; the environment leads it to no database of the user's."""
+    mine = shell.folder / "mine.db"
+    elsewhere = {"MELODI_DATABASE__URL": f"sqlite:///{mine}", "MELODI_COLLECTORS__USE": '["nvml"]'}
+    ended = shell.melodi("demo", "--exit", "--requests", "3", **elsewhere)
     assert ended.code == 0, ended.stderr
+    assert not mine.exists()
     for word in ("low..high", "true", "attributed", "idle", "measured"):
         assert word in ended.stdout
     assert is_clear(ended.stderr)

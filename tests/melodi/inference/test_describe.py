@@ -56,3 +56,35 @@ async def test_a_backend_of_another_kind_is_reachable_and_wrong() -> None:
     assert view.error == (
         "backend b answers /api/version with HTTP status 404: check its kind and api_key"
     )
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", CUT],
+        [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", CUT],
+        [b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc"],
+        [b"SSH-2.0-OpenSSH_9.6\r\n\r\n", CUT],
+    ],
+    ids=["short", "no chunk", "no gzip", "no http"],
+)
+@pytest.mark.parametrize("kind", list(BackendKind))
+async def test_a_backend_that_answers_rubbish_is_a_view_with_an_error(
+    kind: BackendKind, steps: list[Step]
+) -> None:
+    """Nothing is raised, whatever comes; the view says where to look."""
+    async with scripted(steps) as server:
+        view = await describe(Backend(name="b", kind=kind, url=server.url))
+    assert view.models == ()
+    assert view.error is not None
+    assert "backend b" in view.error
+    assert "url" in view.error or "kind" in view.error
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"null", b'{"models":{},"data":3,"version":[]}'])
+@pytest.mark.parametrize("kind", list(BackendKind))
+async def test_json_of_another_shape_gives_no_models(kind: BackendKind, body: bytes) -> None:
+    """What cannot be read is left out."""
+    async with scripted([response(body)]) as server:
+        view = await describe(Backend(name="b", kind=kind, url=server.url))
+    assert (view.reachable, view.version, view.models) == (True, None, ())

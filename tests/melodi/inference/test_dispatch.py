@@ -319,3 +319,14 @@ async def test_a_recorder_that_raises_breaks_no_request() -> None:
     ):
         seen = await dispatcher.dispatch(request_to(backend.url, BackendKind.OLLAMA))
     assert seen.status is Status.OK
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_client_that_cannot_be_made_is_an_error_of_its_request(kind: BackendKind) -> None:
+    """No client takes a url this long: the request is recorded as failed, and nothing is raised."""
+    recorder = MemoryRecorder()
+    async with Dispatcher(recorder, SystemClock()) as dispatcher:
+        seen = await dispatcher.dispatch(request_to("http://h/" + "x" * 70_000, kind))
+    assert seen.status is Status.ERROR
+    assert "InvalidURL" in (seen.error or "")
+    assert recorder.ended == [seen]

@@ -33,3 +33,28 @@ def test_a_request_has_a_prompt_or_messages(given: dict[str, object]) -> None:
     """Neither and both are refused."""
     with pytest.raises(BackendError, match="one of the two"):
         PromptRequest(backend=GOOD, model="m", **given)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "url", ["http://me:secret@h:1", "http://secret@h", "me:secret@h:1", "ftp://me:secret@h"]
+)
+def test_a_password_in_a_url_is_refused_and_not_repeated(url: str) -> None:
+    """Urls stand in errors, records and answers; a key does not."""
+    with pytest.raises(ConfigError, match="put it into api_key") as caught:
+        Backend(name="b", kind=BackendKind.VLLM, url=url)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["http://h:99999", "http://h:x", "http://[::1", "http://h:0"])
+def test_a_host_or_port_that_cannot_be_is_refused(url: str) -> None:
+    """The message shows how a url is written."""
+    with pytest.raises(ConfigError, match=r"write it|write its url"):
+        Backend(name="b", kind=BackendKind.VLLM, url=url)
+
+
+@pytest.mark.parametrize("key", ["", " k", "schl\u00fcssel", "k\r\nX-Other: 1", "a\x00b"])
+def test_a_key_that_no_header_can_hold_is_refused_and_not_repeated(key: str) -> None:
+    """It would fail with every request."""
+    with pytest.raises(ConfigError, match="not printable ASCII") as caught:
+        Backend(name="b", kind=BackendKind.VLLM, url="http://h", api_key=key)
+    assert not key.strip() or key not in str(caught.value)
