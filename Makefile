@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 ENGINES := .venv-engines
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check fix bench test-engines clean
+.PHONY: help install demo test check fix bench docs constraints test-engines clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,13 +34,21 @@ fix: install ## format, and mend what lint can mend
 	@$(BIN)/ruff check --fix .
 
 bench: install ## run the benchmarks (ratios, not times)
-	@for file in benchmarks/*/__main__.py; do $(BIN)/python -m $$(dirname $$file | tr / .); done
+	@for file in benchmarks/*/__main__.py; do $(BIN)/python -m $$(dirname $$file | tr / .) || exit; done
 
 $(ENGINES)/.installed: tests/engines/requirements.txt
 	@test -x $(ENGINES)/bin/python || $(PYTHON) -m venv $(ENGINES)
 	@echo "installing a real inference server into $(ENGINES) (about 1.2 GB) ..."
 	@$(ENGINES)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
+
+docs: install ## write the reference pages anew from the code
+	@$(BIN)/python -m melodi.reference docs/reference
+
+constraints: ## pin what a release installs, by names and versions only
+	@rm -rf build/release && $(PYTHON) -m venv build/release
+	@build/release/bin/python -m pip install --quiet --disable-pip-version-check '.[postgres]'
+	@build/release/bin/python -m pip list --disable-pip-version-check --format freeze --exclude melodi-energy --exclude pip --exclude setuptools > constraints.txt
 
 test-engines: install $(ENGINES)/.installed ## run against a real OpenAI-compatible server
 	@$(BIN)/python -m pytest -m engines tests/engines -s

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import fields, replace
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
@@ -156,16 +157,18 @@ def test_reckoning_a_record_keeps_nobody_waiting(
 ) -> None:
     """It is done beside the event loop, which has other clients."""
     record = make_record(provisional=True)
-    loops: list[bool] = []
+    calls: list[str] = []
 
-    def preview(_: str) -> EnergyRecord:
-        loops.append(asyncio._get_running_loop() is not None)
+    def preview(request_id: str) -> EnergyRecord:
+        with pytest.raises(RuntimeError, match="no running event loop"):
+            asyncio.get_running_loop()
+        calls.append(request_id)
         return record
 
     daemon.preview = preview
+    daemon.power = SimpleNamespace(host="elsewhere")
     assert client.get(path.format(record.id)).status_code == 200
-    assert loops
-    assert not any(loops)
+    assert record.id in calls
 
 
 def test_waiting_gives_the_final_record(client: TestClient, daemon: Any) -> None:
