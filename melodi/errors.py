@@ -5,7 +5,8 @@ MelodiError
 ├── StoreError        the database cannot be opened, read or written
 ├── PromptSetError    a prompt file cannot be used
 ├── BackendError      a backend is unknown, away, or refused
-└── CommandError      a command that was to be measured cannot be started
+├── CommandError      a command that was to be measured cannot be started
+└── OutputError       what is to be shown cannot be written
 CutShort              an answer ends without its proper end, on purpose
 """
 
@@ -36,6 +37,10 @@ class CommandError(MelodiError):
     def __init__(self, message: str, *, exit_code: int) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+class OutputError(MelodiError):
+    """What is to be shown cannot be written."""
 
 
 class CutShort(Exception):

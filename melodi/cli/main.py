@@ -22,6 +22,7 @@ from melodi.cli import (
     top,
 )
 from melodi.cli.output import say
+from melodi.cli.stdout import checked_stdout
 from melodi.errors import ConfigError, MelodiError, PromptSetError
 
 FAILED, WRONG_USAGE = 1, 2
@@ -67,10 +68,8 @@ def _root(
 def main() -> None:
     """The script `melodi`. Exit codes: 0 done, 1 failed, 2 wrong usage."""
     try:
-        app()
+        with checked_stdout():
+            app()
     except MelodiError as error:
         say(f"melodi: {error}")
         sys.exit(WRONG_USAGE if isinstance(error, ConfigError | PromptSetError) else FAILED)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(FAILED)

@@ -23,11 +23,12 @@ def serve(*, config: Config = None) -> None:
 
 
 def _greet(daemon: "Served") -> None:
-    for line in _greeting(daemon):
+    for line in greeting(daemon):
         say(line)
 
 
-def _greeting(daemon: "Served") -> list[str]:
+def greeting(daemon: "Served") -> list[str]:
+    """What the daemon says of itself once it answers, a line each."""
     from melodi.config import is_loopback
 
     runtime = daemon.runtime

@@ -2,8 +2,6 @@
 
 import asyncio
 import contextlib
-import os
-import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack
 from dataclasses import replace
@@ -24,6 +22,7 @@ from melodi.daemon.backends import Backends
 from melodi.daemon.bookkeeper import Bookkeeper
 from melodi.daemon.compose import Privacy
 from melodi.daemon.doctor import examine_open
+from melodi.daemon.installation import installation_key
 from melodi.daemon.meters import period_ns, probe_meters
 from melodi.daemon.ownership import owning
 from melodi.daemon.power import Power
@@ -98,7 +97,7 @@ class Runtime:
             writer=writer,
             spool=spool,
             clock=clock,
-            privacy=Privacy(settings.privacy.prompts, _installation_key()),
+            privacy=Privacy(settings.privacy.prompts, installation_key(data_folder())),
             metrics=self.metrics,
             backends=self.backends_known,
         )
@@ -343,25 +342,3 @@ def _facts(domain: Domain, polled_ns: int) -> DomainFacts:
 
 def _seconds(ns: int | None) -> float | None:
     return None if ns is None else ns / NS_PER_SECOND
-
-
-def _installation_key() -> bytes:
-    """This installation's secret for prompt hashes, made at the first start."""
-    path = data_folder() / "installation.key"
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        pass
-    key = secrets.token_bytes(32)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_bytes()
-    except OSError as error:
-        raise StoreError(
-            f"cannot write {path}: {error.strerror}; set XDG_DATA_HOME to a writable folder"
-        ) from None
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(key)
-    return key

@@ -67,8 +67,10 @@ async def serve(config: Path | None, *, clock: Clock, on_ready: Callable[[Served
     with Listeners() as listeners:
         while settings is not None:
             async with served(settings, clock=clock, listeners=listeners) as daemon:
-                on_ready(daemon)
-                settings = await _next_settings(config)
+                # Whoever is told that it is ready may stop it at once.
+                with _signals(signal.SIGHUP, signal.SIGINT, signal.SIGTERM) as arrived:
+                    on_ready(daemon)
+                    settings = await _next_settings(config, arrived)
 
 
 @contextlib.asynccontextmanager
@@ -111,17 +113,18 @@ async def served(
         yield Served(runtime, api_url, {name: url_of(one) for name, one in gateways.items()})
 
 
-async def _next_settings(config: Path | None) -> Settings | None:
+async def _next_settings(
+    config: Path | None, arrived: "asyncio.Queue[signal.Signals]"
+) -> Settings | None:
     """Wait for a signal: the settings to go on with, None to stop.
 
     Settings that cannot be used are said, and the daemon goes on with those it has.
     """
-    with _signals(signal.SIGHUP, signal.SIGINT, signal.SIGTERM) as arrived:
-        while await arrived.get() is signal.SIGHUP:
-            try:
-                return load(config)
-            except MelodiError as error:
-                log.warning("not_reloaded", reason=str(error))
+    while await arrived.get() is signal.SIGHUP:
+        try:
+            return load(config)
+        except MelodiError as error:
+            log.warning("not_reloaded", reason=str(error))
     return None
 
 

@@ -4,12 +4,14 @@ from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 
+import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from melodi.store.database import database_path, open_engine
+from melodi.errors import StoreError
+from melodi.store.database import database_path, open_engine, reading
 from melodi.store.dialect import lock_schema, writing
 
 
@@ -24,7 +26,10 @@ class SchemaState(StrEnum):
 
 
 def upgrade(url: str) -> None:
-    """Make or change the tables to the newest version; StoreError as `open_engine` raises it."""
+    """Make or change the tables to the newest version.
+
+    Raises StoreError as `open_engine` does, and where a newer MELODI has made them.
+    """
     _run(url, lambda config: command.upgrade(config, "head"))
 
 
@@ -36,18 +41,28 @@ def downgrade(url: str, revision: str) -> None:
 def check(url: str) -> SchemaState:
     """What `upgrade` would meet; a file that is not there is EMPTY and is not made."""
     path = database_path(url)
-    if path is not None and not path.exists():
+    if path is not None and not _exists(path):
         return SchemaState.EMPTY
     engine = open_engine(url)
     try:
-        with engine.connect() as connection:
-            revision = MigrationContext.configure(connection).get_current_revision()
+        with reading(engine) as connection:
+            return _state_of(connection)
     finally:
         engine.dispose()
-    return _state_of(revision)
 
 
-def _state_of(revision: str | None) -> SchemaState:
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise StoreError(
+            f"cannot look for {path}: {error.strerror}; run as its owner, or set "
+            "MELODI_DATABASE__URL to another file"
+        ) from None
+
+
+def _state_of(connection: sa.Connection) -> SchemaState:
+    revision = MigrationContext.configure(connection).get_current_revision()
     if revision is None:
         return SchemaState.EMPTY
     scripts = ScriptDirectory.from_config(_config())
@@ -63,6 +78,11 @@ def _run(url: str, act: Callable[[Config], None]) -> None:
     try:
         with writing(engine).begin() as connection:
             lock_schema(connection)
+            if _state_of(connection) is SchemaState.AHEAD:
+                raise StoreError(
+                    "the database was made by a newer MELODI: upgrade this one, "
+                    "or set MELODI_DATABASE__URL to another database"
+                )
             config.attributes["connection"] = connection
             act(config)
     finally:

@@ -73,3 +73,11 @@ def test_an_unknown_policy_is_named_with_the_known_ones() -> None:
     """The message says what to write."""
     with pytest.raises(ValueError, match="use auto, steps, tokens, time"):
         policies_for("equal")
+
+
+def test_what_a_record_holds_are_plain_numbers() -> None:
+    """A number of another library's own type could not be stored or sent."""
+    outcome = run("auto", clients=4)
+    for energy in outcome.energies.values():
+        for name in ("energy_joules", "active_joules", "prefill_joules", "low_joules"):
+            assert type(getattr(energy, name)) is float

@@ -36,9 +36,11 @@ def sqlite_url(empty_database: Path, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def postgres_url(postgres: Postgres) -> str:
+def postgres_url(postgres: Postgres) -> Iterator[str]:
     """The URL of a Postgres database of the test's own."""
-    return postgres.create(template=TEMPLATE)
+    url = postgres.create(template=TEMPLATE)
+    yield url
+    postgres.drop(url)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -66,6 +66,9 @@ def test_a_newer_database_is_known_as_such(url: str, engine: sa.Engine) -> None:
     with engine.begin() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     assert check(url) is SchemaState.AHEAD
+    with pytest.raises(StoreError, match="made by a newer MELODI: upgrade this one"):
+        upgrade(url)
+    assert check(url) is SchemaState.AHEAD
 
 
 def test_a_file_that_is_no_database_is_a_store_error(tmp_path: Path) -> None:
