@@ -59,7 +59,9 @@ class Domain:
     exclusive: bool = False
     """True where nothing but the known backends can draw from it (a simulated device)."""
     summable: bool = True
-    """False where another domain already contains it (psys, core, uncore)."""
+    """False where another domain already contains it, or where it may contain others (psys)."""
+    part_of: str | None = None
+    """The domain of the same meter that contains this one."""
     description: str = ""
 
 

@@ -6,12 +6,15 @@ from typing import Any
 
 from collectors.base import Conditions, Domain, Kind, Measure, NowNs, Reading
 from collectors.errors import ReadFailed
+from collectors.frozen import Stillness
 from collectors.nvml_sensors import LOST_REMEDY, PATIENCE, choose_sensors
 
 _FIRST_RETRY_NS = 1_000_000_000
 _LAST_RETRY_NS = 60_000_000_000
 _POWER_MARGIN = 1.1
 _IMPLAUSIBLE = 1.5
+_FROZEN = "shows the same value over and over while its utilisation moves: the sensor is stuck"
+_FROZEN_REMEDY = "it counts again once the value moves; if it stays stuck, reset the GPU"
 
 # The lowest bit, left out here, says that the GPU is idle, which throttles nothing.
 _THROTTLE_REASONS = {
@@ -48,6 +51,8 @@ class Gpu:
         self._retry_after_ns = _FIRST_RETRY_NS
         self._retry_at_ns = 0
         self._limit_mw: int | None = None
+        self._stillness = Stillness()
+        self._shape_stillness = Stillness()
         self.domain = Domain(
             name=f"gpu:{self.uuid}",
             kind=Kind.GPU,
@@ -75,6 +80,8 @@ class Gpu:
         self._failed_in_a_row = 0
         half_width_ns = (self._now_ns() - before_ns) // 2
         at_ns = before_ns + half_width_ns
+        if self._stillness.is_frozen_at(value):
+            raise ReadFailed(f"{self.domain.name} {_FROZEN}", remedy=_FROZEN_REMEDY)
         if self.domain.measure is Measure.COUNTER:
             return Reading(self.domain.name, at_ns, half_width_ns, value * 1_000, self._shape_uw())
         if self._is_implausible(value):
@@ -87,6 +94,9 @@ class Gpu:
             return None
         nvml, ask = self._nvml, self._answer
         utilisation = ask("nvmlDeviceGetUtilizationRates")
+        if utilisation is not None:
+            self._stillness.see_utilisation(utilisation.gpu / 100)
+            self._shape_stillness.see_utilisation(utilisation.gpu / 100)
         reasons = ask("nvmlDeviceGetCurrentClocksThrottleReasons") or 0
         self._renew_limit()
         return Conditions(
@@ -126,7 +136,9 @@ class Gpu:
                 self._read_shape_mw = None
             return None
         self._shape_failed_in_a_row = 0
-        return None if self._is_implausible(power_mw) else power_mw * 1_000
+        if self._is_implausible(power_mw) or self._shape_stillness.is_frozen_at(power_mw):
+            return None
+        return power_mw * 1_000
 
     def _is_implausible(self, power_mw: int) -> bool:
         return self._limit_mw is not None and power_mw > _IMPLAUSIBLE * self._limit_mw

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from collectors.base import Kind
+from collectors.sysfs import number, text
 
 _ZONE = re.compile(r"intel-rapl(-mmio)?(:\d+){1,2}")
 _PACKAGE = re.compile(r"package-(\d+)(?:-die-(\d+))?")
@@ -35,7 +36,7 @@ def find_zones(sysfs_root: Path) -> tuple[Zone, ...]:
     once, by MSR. An index is not a socket, so only the zones' names are believed.
     """
     paths = {path.name: path for path in _zone_paths(sysfs_root)}
-    names = {index: name for index, path in paths.items() if (name := _text(path / "name"))}
+    names = {index: name for index, path in paths.items() if (name := text(path / "name"))}
     zones: dict[str, Zone] = {}
     for index in sorted(names, key=_by_preference):
         parent = names.get(index.rpartition(":")[0], "")
@@ -63,7 +64,13 @@ def _zone(path: Path, name: str, parent: str) -> Zone | None:
         domain = f"package:{package}"
         if die is None:
             return Zone(path, domain, Kind.CPU, _range_uj(path))
-        return Zone(path, f"{domain}-die:{die}", Kind.CPU, _range_uj(path), die_of=domain)
+        return Zone(
+            path,
+            f"{domain}-die:{die}",
+            Kind.CPU,
+            _range_uj(path),
+            die_of=domain,
+        )
     if match := _PSYS.fullmatch(name):
         return Zone(path, f"psys:{match[1] or 0}", Kind.PLATFORM, _range_uj(path))
     if name == "dram" and (match := _PACKAGE.fullmatch(parent)):
@@ -74,12 +81,4 @@ def _zone(path: Path, name: str, parent: str) -> Zone | None:
 
 
 def _range_uj(path: Path) -> int | None:
-    text = _text(path / "max_energy_range_uj")
-    return int(text) or None if text.isdecimal() else None
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except OSError:  # it vanished since it was listed, or its link leads nowhere
-        return ""
+    return number(path / "max_energy_range_uj")

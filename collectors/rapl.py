@@ -1,30 +1,19 @@
 """Reads the RAPL counters of CPUs and memory through the kernel's powercap tree."""
 
-import contextlib
-import os
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from collectors.base import (
-    Conditions,
-    Domain,
-    Failure,
-    Kind,
-    Measure,
-    NowNs,
-    Reading,
-    Readings,
-)
+from collectors.base import Conditions, Domain, Kind, Measure, NowNs, Reading, Readings
 from collectors.counter import DEFAULT_MAX_POWER_WATTS
-from collectors.errors import CollectorError, NotPermitted, ReadFailed, Unavailable
+from collectors.errors import ReadFailed, Unavailable
 from collectors.powercap import Zone, find_zones
+from collectors.sysfs import NumberFile, open_each, read_each
 
 # About 1 ms for every energy status register, by Intel's manual (SDM volume 3, "RAPL Interfaces").
 _REFRESH_NS = 1_000_000
-_RETRY_NS = 1_000_000_000
 _MIRROR_PAUSE_SECONDS = 0.02
 
 _ABSENT = (
@@ -32,70 +21,33 @@ _ABSENT = (
     "mount /sys/devices/virtual/powercap read-only and name its sysfs root in the settings; "
     "virtual machines and Arm hosts have no RAPL"
 )
-_GRANT = (
+GRANT = (
     "run the daemon as a systemd service with AmbientCapabilities=CAP_DAC_READ_SEARCH; or have a "
     "udev rule give the energy_uj files, and nothing else, the group powercap and mode 0440 at "
     "every boot, and add the daemon's user to that group"
 )
-_RETRIED = "the zone is looked for again every second"
 
 
 class _Meter:
-    """One zone's counter, kept open; found and opened again after it went away.
-
-    Constructing one raises NotPermitted, or ReadFailed where the zone gives no number.
-    """
+    """One zone's counter; opening one raises as NumberFile does."""
 
     def __init__(self, zone: Zone, *, sysfs_root: Path, now_ns: NowNs) -> None:
         self.zone = zone
         self.domain = _domain(zone)
-        self._sysfs_root = sysfs_root
-        self._now_ns = now_ns
-        self._retry_at_ns = now_ns()
-        try:
-            self._descriptor: int | None = os.open(zone.energy_path, os.O_RDONLY)
-        except PermissionError as error:
-            raise NotPermitted(f"{self.domain.name}: {error}", remedy=_GRANT) from error
-        except OSError as error:
-            raise self._failed(error) from error
-        self.energy_uj()
+
+        def find() -> Path | None:
+            """The zone may have come back under another index."""
+            zones = find_zones(sysfs_root)
+            return next((one.energy_path for one in zones if one.domain == zone.domain), None)
+
+        self._file = NumberFile(zone.domain, find, grant=GRANT, now_ns=now_ns)
+        self.energy_uj = self._file.value
+        self.close = self._file.close
 
     def read(self) -> Reading:
         """The counter now; raises ReadFailed where the zone is away or gives no number."""
-        before_ns = self._now_ns()
-        energy_uj = self.energy_uj()
-        half_width_ns = (self._now_ns() - before_ns) // 2
-        return Reading(self.domain.name, before_ns + half_width_ns, half_width_ns, energy_uj)
-
-    def energy_uj(self) -> int:
-        """The raw counter; raises as `read` does."""
-        try:
-            descriptor = self._reopen() if self._descriptor is None else self._descriptor
-            return int(os.pread(descriptor, 32, 0))
-        except (OSError, ValueError) as error:
-            self.close()
-            raise self._failed(error) from error
-
-    def close(self) -> None:
-        if self._descriptor is not None:
-            with contextlib.suppress(OSError):  # what it led to may be gone already
-                os.close(self._descriptor)
-            self._descriptor = None
-
-    def _reopen(self) -> int:
-        """Open the zone of this domain, which may have come back under another index."""
-        now_ns = self._now_ns()
-        if now_ns < self._retry_at_ns:
-            raise FileNotFoundError("the zone is away")
-        self._retry_at_ns = now_ns + _RETRY_NS
-        for zone in find_zones(self._sysfs_root):
-            if zone.domain == self.zone.domain:
-                self._descriptor = os.open(zone.energy_path, os.O_RDONLY)
-                return self._descriptor
-        raise FileNotFoundError("the zone is gone")
-
-    def _failed(self, error: Exception) -> ReadFailed:
-        return ReadFailed(f"{self.domain.name}: {error}", remedy=_RETRIED)
+        at_ns, half_width_ns, energy_uj = self._file.timed()
+        return Reading(self.domain.name, at_ns, half_width_ns, energy_uj)
 
 
 class RaplCollector:
@@ -115,16 +67,9 @@ class RaplCollector:
         zones = find_zones(sysfs_root)
         if not zones:
             raise Unavailable(f"no RAPL zone under {sysfs_root}", remedy=_ABSENT)
-        meters: list[_Meter] = []
-        errors: list[CollectorError] = []
-        for zone in zones:
-            try:
-                meters.append(_Meter(zone, sysfs_root=sysfs_root, now_ns=now_ns))
-            except CollectorError as error:
-                errors.append(error)
-        if not meters:
-            raise errors[0]
-        self.unproven = tuple(errors)
+        meters, self.unproven = open_each(
+            lambda zone: _Meter(zone, sysfs_root=sysfs_root, now_ns=now_ns), zones
+        )
         """Why zones that exist are not among the domains."""
         try:
             self._meters = _without_mirrors(meters, sleep)
@@ -142,16 +87,7 @@ class RaplCollector:
         return tuple(meter.domain for meter in self._meters)
 
     def read(self) -> Readings:
-        values: list[Reading] = []
-        failures: list[Failure] = []
-        for meter in self._meters:
-            try:
-                values.append(meter.read())
-            except ReadFailed as error:
-                failures.append(Failure(meter.domain.name, error))
-        if not values:
-            raise failures[0].error
-        return Readings(tuple(values), tuple(failures))
+        return read_each(self._meters)
 
     def conditions(self) -> tuple[Conditions, ...]:
         return ()

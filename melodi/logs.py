@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from asyncio import CancelledError
 
 import structlog
 
@@ -12,12 +13,13 @@ class _CutsAreNoErrors(logging.Filter):
     """Leaves out what the server says of an answer that was cut on purpose.
 
     A body that the backend cut short must end cut short, and an ASGI server does that only for
-    an exception, which it then logs with its traceback. The record of the request tells it.
+    an exception, which it then logs with its traceback. So it does with an answer that outlasts
+    the grace time of a stop. The record of the request tells both.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
-        return not isinstance(error, CutShort)
+        return not isinstance(error, CutShort | CancelledError)
 
 
 def configure_logging(*, level: int = logging.WARNING) -> None:

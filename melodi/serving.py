@@ -1,14 +1,19 @@
-"""Runs an ASGI application on a socket of this process, without taking its signals."""
+"""Runs ASGI applications on sockets of this process, without taking its signals."""
 
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from melodi.errors import ConfigError
 
-GRACE_SECONDS = 10
+if TYPE_CHECKING:
+    import uvicorn
+
+App = Callable[..., Awaitable[None]]
+
+GRACE_SECONDS = 5
 KEEPALIVE_SECONDS = 5
 
 
@@ -39,12 +44,29 @@ def url_of(listener: socket.socket) -> str:
 
 @contextlib.asynccontextmanager
 async def serving(
-    app: Callable[..., Awaitable[None]],
-    listener: socket.socket,
-    *,
-    grace_seconds: int = GRACE_SECONDS,
+    places: Iterable[tuple[App, socket.socket]], *, grace_seconds: int = GRACE_SECONDS
 ) -> AsyncIterator[None]:
-    """Serve `app` on `listener` while the context lasts; at its end streams get the grace time."""
+    """Serve each app on its listening socket while the context lasts.
+
+    At its end all of them together take no new work, and their streams share one grace time.
+    """
+    running: list[tuple[uvicorn.Server, asyncio.Task[None]]] = []
+    try:
+        for app, listener in places:
+            server = _server(app, grace_seconds)
+            # The server closes what it is given; the caller's socket stays open for a next one.
+            task = asyncio.create_task(server.serve(sockets=[listener.dup()]))
+            running.append((server, task))
+        for server, task in running:
+            await _started(server, task)
+        yield
+    finally:
+        for server, _ in running:
+            server.should_exit = True
+        await asyncio.gather(*(task for _, task in running))
+
+
+def _server(app: App, grace_seconds: int) -> "uvicorn.Server":
     import uvicorn
 
     class Server(uvicorn.Server):
@@ -62,16 +84,12 @@ async def serving(
         "timeout_keep_alive": KEEPALIVE_SECONDS,
         "timeout_graceful_shutdown": grace_seconds,
     }
-    server = Server(uvicorn.Config(app, **options))
-    # The server closes what it is given; the caller's socket stays open for a next server.
-    task = asyncio.create_task(server.serve(sockets=[listener.dup()]))
-    try:
-        while not server.started:
-            if task.done():
-                await task
-                raise ConfigError("the server ended before it had begun; see the log")
-            await asyncio.sleep(0.005)
-        yield
-    finally:
-        server.should_exit = True
-        await task
+    return Server(uvicorn.Config(app, **options))
+
+
+async def _started(server: "uvicorn.Server", task: asyncio.Task[None]) -> None:
+    while not server.started:
+        if task.done():
+            await task
+            raise ConfigError("the server ended before it had begun; see the log")
+        await asyncio.sleep(0.005)

@@ -1,10 +1,7 @@
 """Rows a second of an export, beside the standard library's loop from sqlite3 to csv."""
 
 import argparse
-import csv
 import multiprocessing
-import resource
-import sqlite3
 import sys
 import tempfile
 import time
@@ -12,8 +9,8 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
+from benchmarks.export.ways import clocked, ours, plain_csv
 from melodi.clock import to_datetime
-from melodi.datasets.export import Export, export_file
 from melodi.datasets.tables import Format
 from melodi.energy.record import DomainEnergy, EnergyRecord, Quality, Status
 from melodi.ids import new_id
@@ -101,34 +98,11 @@ def measure(path: Path, folder: Path, rows: int) -> None:
         report(f"melodi {chosen}", rows, timed(ours, path, out), baseline)
 
 
-def plain_csv(path: Path, out: Path) -> None:
-    """What one writes without MELODI: values as they lie in the file, without types."""
-    connection = sqlite3.connect(path)
-    cursor = connection.execute("SELECT * FROM requests ORDER BY started_at, id")
-    with out.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow([column[0] for column in cursor.description])
-        writer.writerows(cursor)
-    connection.close()
-
-
-def ours(path: Path, out: Path) -> None:
-    """What `melodi export` does."""
-    export_file(f"sqlite:///{path}", out, Export(format=Format(out.suffix[1:])))
-
-
 def timed(work: Callable[[Path, Path], None], path: Path, out: Path) -> tuple[float, float]:
     """Seconds and peak MiB of `work` in a fresh process, its imports left out of the seconds."""
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
-        return pool.apply(_timed, (work, path, out))
-
-
-def _timed(work: Callable[[Path, Path], None], path: Path, out: Path) -> tuple[float, float]:
-    began = time.perf_counter()
-    work(path, out)
-    seconds = time.perf_counter() - began
-    return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        return pool.apply(clocked, (work, path, out))
 
 
 def report(name: str, rows: int, found: tuple[float, float], baseline: tuple[float, float]) -> None:

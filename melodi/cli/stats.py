@@ -44,14 +44,13 @@ def _print(answer: dict[str, Any], by: tuple[str, ...]) -> None:
     items = answer["items"]
     table = {
         **{name: [text(one[name]) for one in items] for name in by},
-        "footprint": [text(one["footprint"]) for one in items],
-        "origin": [text(one["origin"]) for one in items],
+        "footprint": [_footprint(one) for one in items],
         ">count": [str(one["count"]) for one in items],
-        ">left out": [str(sum(one["left_out"].values())) for one in items],
-        ">J/request": [number(one["joules_per_request"]["mean"]) for one in items],
+        ">left": [str(sum(one["left_out"].values())) for one in items],
+        ">J/req": [number(one["joules_per_request"]["mean"]) for one in items],
         ">p95": [number(one["joules_per_request"]["p95"]) for one in items],
-        ">J/token": [number(one["joules_per_output_token"]["mean"]) for one in items],
-        ">tokens/s": [number(one["output_tokens_per_second"]["mean"]) for one in items],
+        ">J/tok": [number(one["joules_per_output_token"]["mean"]) for one in items],
+        ">tok/s": [number(one["output_tokens_per_second"]["mean"]) for one in items],
         ">TTFT s": [number(one["time_to_first_token_seconds"]["p50"]) for one in items],
         ">TPOT s": [number(one["time_per_output_token_seconds"]["p50"]) for one in items],
         ">Wh": [number(one["watt_hours"]) for one in items],
@@ -60,6 +59,14 @@ def _print(answer: dict[str, Any], by: tuple[str, ...]) -> None:
     }
     known = {name: cells for name, cells in table.items() if set(cells) != {"-"} or name in by}
     print_table(list(known), zip(*known.values(), strict=True))
+    if left := sum(sum(one["left_out"].values()) for one in items):
+        say(f"{left} records of doubtful quality are left out; see them with --quality")
     if estimated := sum(one["qualities"].get("estimated", 0) for one in items):
         say(f"{estimated} of these records are estimated, not measured")
     say(f"TTFT and TPOT are medians; percentiles are within {answer['percentile_error_ratio']:.0%}")
+
+
+def _footprint(one: dict[str, Any]) -> str:
+    """What is covered, and where the numbers come from unless it is a sensor."""
+    source = "" if one["origin"] == "sensor" else f" ({text(one['origin'])})"
+    return text(one["footprint"]) + source

@@ -17,7 +17,7 @@ from melodi.config import Settings, load
 from melodi.daemon.runtime import Runtime, running
 from melodi.errors import MelodiError
 from melodi.gateway.app import create_gateway
-from melodi.serving import bind, serving, url_of
+from melodi.serving import App, bind, serving, url_of
 
 Place = tuple[str, str]
 
@@ -71,6 +71,9 @@ async def serve(config: Path | None, *, clock: Clock, on_ready: Callable[[Served
                 with _signals(signal.SIGHUP, signal.SIGINT, signal.SIGTERM) as arrived:
                     on_ready(daemon)
                     settings = await _next_settings(config, arrived)
+                if settings is None:
+                    # Who comes now is refused at once: in the queue it would wait for nobody.
+                    listeners.keep(())
 
 
 @contextlib.asynccontextmanager
@@ -84,8 +87,8 @@ async def served(
     """API and gateways answer while the context lasts.
 
     Start: sockets (so that a taken port is known before anything is opened), lock, database,
-    meters, sampler, books, gateways, API. Stop: the same in reverse, so that streams end first,
-    their energy is settled next, and the database closes last.
+    meters, sampler, books, gateways and API. Stop: the same in reverse, so that streams end
+    first, their energy is settled next, and the database closes last.
     """
     places = {
         one.name: (f"gateway {one.name}", one.listen)
@@ -102,12 +105,13 @@ async def served(
         runtime = await stack.enter_async_context(
             running(settings, clock=clock, probes=probes, api_url=api_url)
         )
-        for name, listener in gateways.items():
-            gateway = create_gateway(runtime.backend(name), runtime.books, clock)
-            await stack.enter_async_context(serving(gateway, listener))
+        apps: list[tuple[App, socket.socket]] = [
+            (create_gateway(runtime.backend(name), runtime.books, clock), listener)
+            for name, listener in gateways.items()
+        ]
         host = settings.api.listen.rpartition(":")[0].strip("[]")
-        api = create_api(runtime, names=(host,))
-        await stack.enter_async_context(serving(api, api_listener))
+        apps.append((create_api(runtime, names=(host,)), api_listener))
+        await stack.enter_async_context(serving(apps))
         # Live streams have no end of their own: they end before the server waits for its clients.
         stack.callback(runtime.power.close)
         yield Served(runtime, api_url, {name: url_of(one) for name, one in gateways.items()})

@@ -156,14 +156,13 @@ class RecordWriter:
             self._reject(group[0], error)
 
     def _split(self, whole: _Waiting, parts: list[Batch]) -> None:
-        """Put a batch's parts in its place, each to be written alone."""
+        """Put a batch's parts in its place; the bad one among them will end alone."""
         waiting = [_Waiting(part, Future()) for part in parts]
         # They end in order, so with the last one all have ended.
         waiting[-1].written.add_done_callback(lambda _: _join(waiting, whole.written))
         with self._changed:
             self._queue.popleft()
             self._queue.extendleft(reversed(waiting))
-            self._alone = max(self._alone, 1) - 1 + len(waiting)
 
     def _recovered(self) -> None:
         if self._fault is not None:

@@ -4,13 +4,16 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from hwmon_tree import HwmonTree
 from nvml_stub import NvmlStub
 from power_server import power_server
 from powercap_tree import PowercapTree
 
 from collectors.base import Collector, Domain, Kind, Measure
 from collectors.estimate import EstimateCollector
+from collectors.hwmon import HwmonCollector
 from collectors.nvml import NvmlCollector
+from collectors.overlap import Contained
 from collectors.rapl import RaplCollector
 from collectors.registry import COLLECTORS
 from collectors.simulated import RemoteSimulatedCollector, SimulatedCollector
@@ -26,6 +29,18 @@ def rapl(request: pytest.FixtureRequest) -> Iterator[Collector]:
     tree.add("intel-rapl:0", "package-0", energy_uj=5)
     tree.add("intel-rapl:0:0", "dram", energy_uj=5)
     yield RaplCollector(now_ns=time.monotonic_ns, sysfs_root=tree.root)
+
+
+def hwmon(request: pytest.FixtureRequest) -> Iterator[Collector]:
+    tree = HwmonTree(request.getfixturevalue("tmp_path"))
+    tree.add_acpi(0, "Grace Power Socket 0", 5)
+    tree.add(1, "xe", "0000:03:00.0", energy1_input=5)
+    yield HwmonCollector(now_ns=time.monotonic_ns, sysfs_root=tree.root)
+
+
+def marked_as_contained(request: pytest.FixtureRequest) -> Iterator[Collector]:
+    for collector in rapl(request):
+        yield Contained(collector, {"package:0"})
 
 
 def estimate(_: pytest.FixtureRequest) -> Iterator[Collector]:
@@ -51,6 +66,8 @@ def simulated_elsewhere(_: pytest.FixtureRequest) -> Iterator[Collector]:
 MAKERS: list[Callable[[pytest.FixtureRequest], Iterator[Collector]]] = [
     nvml,
     rapl,
+    hwmon,
+    marked_as_contained,
     estimate,
     simulated,
     simulated_elsewhere,

@@ -1,5 +1,7 @@
 """What goes wrong with GPUs while they are watched, and what the collector makes of it."""
 
+import contextlib
+
 import pynvml
 import pytest
 from nvml_stub import Call, NvmlStub
@@ -194,3 +196,65 @@ def test_zero_is_a_measurement(stub: NvmlStub) -> None:
     collector = opened(stub)
     stub.set_time_ns(3_000_000_000)
     assert only(collector).power_uw == 0
+
+
+# ---- a sensor that is stuck ----------------------------------------------------------------
+
+
+def swing(stub: NvmlStub, collector: NvmlCollector, times: int, *, per_second: int = 10) -> None:
+    """Seconds of reading, each with another utilisation, as the sampler would."""
+    for second in range(times):
+        stub.set_utilisation_percent(90 * (second % 2))
+        collector.conditions()
+        for _ in range(per_second):
+            stub.advance(1 / per_second)
+            with contextlib.suppress(ReadFailed):
+                collector.read()
+
+
+def test_frozen_power_beside_a_counter_is_dropped_and_the_energy_goes_on(stub: NvmlStub) -> None:
+    """Power that stands to the bit while work comes and goes is no shape; it comes back later."""
+    stub.force_power_watts(75)
+    collector = opened(stub)
+    swing(stub, collector, 3)
+    assert only(collector).power_uw == 75_000_000
+    swing(stub, collector, 5)
+    assert only(collector).power_uw is None
+    assert only(collector).energy_uj is not None
+    stub.force_power_watts(76)
+    assert only(collector).power_uw == 76_000_000
+
+
+def test_a_frozen_gauge_is_a_failure_until_it_moves(stub: NvmlStub) -> None:
+    """With nothing but a stuck gauge the domain's energy is unknown, and said to be."""
+    stub.fail(Call.ENERGY, NOT_SUPPORTED)
+    stub.force_power_watts(75)
+    collector = opened(stub)
+    swing(stub, collector, 8)
+    with pytest.raises(ReadFailed, match="stuck"):
+        collector.read()
+    stub.force_power_watts(76)
+    assert only(collector).power_uw == 76_000_000
+
+
+def test_a_frozen_counter_is_a_failure_among_the_others_readings(eight: NvmlStub) -> None:
+    """A counter that has stopped while its GPU works counts no joule, and is not 0 J."""
+    eight.script([(0, 0)], device=7)
+    collector = opened(eight)
+    for second in range(8):
+        eight.set_utilisation_percent(90 * (second % 2), device=7)
+        collector.conditions()
+        for _ in range(10):
+            eight.advance(0.1)
+            readings = collector.read()
+    assert len(readings.values) == 7
+
+
+def test_an_idle_gpu_may_stand_still(stub: NvmlStub) -> None:
+    """Without work nothing says that a constant value is wrong, however long it lasts."""
+    stub.force_power_watts(75)
+    collector = opened(stub)
+    for _ in range(60):
+        collector.conditions()
+        stub.advance(1)
+        assert only(collector).power_uw == 75_000_000

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pynvml
 import pytest
+from hwmon_tree import HwmonTree
 from nvml_stub import Call, NvmlStub, installed
 from power_server import power_server
 from powercap_tree import PowercapTree, without_privilege
 
-from collectors.registry import COLLECTORS, Probe, State, probe
+from collectors.overlap import may_be_added
+from collectors.registry import COLLECTORS, Probe, State, probe, probe_again
 
 
 @pytest.fixture
@@ -35,7 +37,7 @@ def test_auto_opens_what_is_there_and_no_estimate(stub: NvmlStub, tree: Powercap
         f"gpu:{stub.uuid()}",
         "package:0",
     ]
-    assert states(probes) == {"nvml": State.OK, "rapl": State.OK}
+    assert states(probes) == {"nvml": State.OK, "rapl": State.OK, "hwmon": State.ABSENT}
 
 
 def test_auto_estimates_only_where_nothing_can_be_opened(
@@ -43,11 +45,12 @@ def test_auto_estimates_only_where_nothing_can_be_opened(
 ) -> None:
     """A host without any meter gets the estimate, beside why the meters are missing."""
     probes = probe("auto", now_ns=time.monotonic_ns, sysfs_root=tree.root)
-    assert all(found.reason and found.remedy for found in probes[:2])
-    assert probes[2].domains[0].estimated
+    assert all(found.reason and found.remedy for found in probes[:3])
+    assert probes[3].domains[0].estimated
     assert states(probes) == {
         "nvml": State.ABSENT,
         "rapl": State.ABSENT,
+        "hwmon": State.ABSENT,
         "estimate": State.OK,
     }
 
@@ -55,7 +58,8 @@ def test_auto_estimates_only_where_nothing_can_be_opened(
 def test_one_meter_is_enough_to_need_no_estimate(stub: NvmlStub, tmp_path: Path) -> None:
     """A GPU alone is measured, and its CPU stays unknown rather than guessed."""
     probes = probe("auto", now_ns=stub.now_ns, sysfs_root=tmp_path)
-    assert states(probes) == {"nvml": State.OK, "rapl": State.ABSENT}
+    absent = dict.fromkeys(["rapl", "hwmon"], State.ABSENT)
+    assert states(probes) == {"nvml": State.OK} | absent
 
 
 def test_auto_reads_a_simulator_only_where_a_url_is_given(no_gpu: NvmlStub, tmp_path: Path) -> None:
@@ -65,7 +69,8 @@ def test_auto_reads_a_simulator_only_where_a_url_is_given(no_gpu: NvmlStub, tmp_
             "auto", now_ns=time.monotonic_ns, sysfs_root=tmp_path, simulated_url=server.url
         )
         found = states(probes)
-    assert found == {"nvml": State.ABSENT, "rapl": State.ABSENT, "simulated": State.OK}
+    absent = dict.fromkeys(["nvml", "rapl", "hwmon"], State.ABSENT)
+    assert found == absent | {"simulated": State.OK}
 
 
 def test_denied_and_failing_are_told_from_absent(stub: NvmlStub, tree: PowercapTree) -> None:
@@ -91,7 +96,7 @@ def test_an_ok_collector_says_which_of_its_domains_are_missing(nvml_library: Pat
 
 def test_only_what_is_named_is_tried(no_gpu: NvmlStub, tree: PowercapTree) -> None:
     """A list is taken literally, in its order, each name once."""
-    tree.add("intel-rapl:0", "package-0")
+    tree.add("intel-rapl:0", "psys")
     probes = probe(["estimate", "rapl", "estimate"], now_ns=time.monotonic_ns, sysfs_root=tree.root)
     assert [found.name for found in probes] == ["estimate", "rapl"]
     assert set(states(probes).values()) == {State.OK}
@@ -110,3 +115,89 @@ def test_an_unknown_name_is_refused_with_those_that_are_known() -> None:
     with pytest.raises(ValueError, match="nvlm") as caught:
         probe(["estimate", "nvlm"], now_ns=time.monotonic_ns)
     assert all(name in str(caught.value) for name in COLLECTORS)
+
+
+# ---- what overlaps -------------------------------------------------------------------------
+
+
+def summable(probes: list[Probe]) -> list[str]:
+    return [one.name for found in probes for one in found.domains if one.summable]
+
+
+def test_two_meters_of_one_domain_are_refused(tree: PowercapTree) -> None:
+    """An estimate beside the counter of the same package would be added to it, or replace it."""
+    tree.add("intel-rapl:0", "package-0")
+    probes = probe(["rapl", "estimate"], now_ns=time.monotonic_ns, sysfs_root=tree.root)
+    assert "package:0 is measured by rapl" in str(probes[1].reason)
+    assert states(probes) == {"rapl": State.OK, "estimate": State.FAILING}
+
+
+@pytest.mark.parametrize("order", [["nvml", "hwmon"], ["hwmon", "nvml"]])
+def test_a_superchips_gpu_counter_leaves_its_cpu_out_of_sums(
+    stub: NvmlStub, tmp_path: Path, order: list[str]
+) -> None:
+    """The module's counter holds the Grace socket, whichever of the two was opened first."""
+    HwmonTree(tmp_path).add_acpi(0, "Grace Power Socket 0", 150_000_000)
+    grace = "hwmon:power-meter-grace-power-socket-0"
+    apart = probe(order, now_ns=stub.now_ns, sysfs_root=tmp_path)
+    assert sorted(summable(apart)) == sorted([f"gpu:{stub.uuid()}", grace])
+    states(apart)
+    stub.mend(Call.INSTANT_MODULE)
+    together = probe(order, now_ns=stub.now_ns, sysfs_root=tmp_path)
+    assert summable(together) == [f"gpu:{stub.uuid()}"]
+    domains = [domain for found in together for domain in found.domains]
+    may_be_added(domain for domain in domains if domain.summable)
+    with pytest.raises(ValueError, match=f"contains {grace}"):
+        may_be_added(domains)
+    hwmon = next(found.collector for found in together if found.name == "hwmon")
+    assert hwmon is not None
+    assert [reading.power_uw for reading in hwmon.read().values] == [150_000_000]
+    states(together)
+
+
+def test_an_amd_gpu_beside_an_nvidia_one_counts_too(stub: NvmlStub, tmp_path: Path) -> None:
+    """Two cards are two domains of one sum."""
+    HwmonTree(tmp_path).add(0, "amdgpu", "0000:03:00.0", power1_input=5)
+    probes = probe("auto", now_ns=stub.now_ns, sysfs_root=tmp_path)
+    assert len(summable(probes)) == 2
+    assert states(probes)["hwmon"] is State.OK
+
+
+def test_a_board_sensor_alone_leaves_room_for_the_estimate(
+    no_gpu: NvmlStub, tmp_path: Path
+) -> None:
+    """What cannot be added measures no request, so the CPU is still guessed at."""
+    HwmonTree(tmp_path).add(0, "ina238", "7-0040", power1_input=5)
+    probes = probe("auto", now_ns=time.monotonic_ns, sysfs_root=tmp_path)
+    assert summable(probes) == ["package:0"]
+    assert states(probes)["estimate"] is State.OK
+
+
+# ---- trying again --------------------------------------------------------------------------
+
+
+def test_a_driver_that_comes_later_is_found_and_open_meters_are_left_alone(
+    stub: NvmlStub, tree: PowercapTree
+) -> None:
+    """Only what was missing is tried, and an open collector is the very same object."""
+    tree.add("intel-rapl:0", "package-0")
+    stub.fail(Call.INIT, pynvml.NVML_ERROR_DRIVER_NOT_LOADED)
+    before = probe("auto", now_ns=stub.now_ns, sysfs_root=tree.root)
+    stub.mend(Call.INIT)
+    after = probe_again(before, now_ns=stub.now_ns, sysfs_root=tree.root)
+    assert [found.name for found in after] == [found.name for found in before]
+    assert after[1] is before[1]
+    assert before[0].state is State.ABSENT
+    assert states(after) == {"nvml": State.OK, "rapl": State.OK, "hwmon": State.ABSENT}
+
+
+def test_what_is_open_keeps_its_domain_from_a_meter_that_comes_later(
+    no_gpu: NvmlStub, tree: PowercapTree
+) -> None:
+    """The estimate goes on under its name until a restart; it is not pulled from under anyone."""
+    before = probe("auto", now_ns=time.monotonic_ns, sysfs_root=tree.root)
+    tree.add("intel-rapl:0", "package-0")
+    after = probe_again(before, now_ns=time.monotonic_ns, sysfs_root=tree.root)
+    assert after[-1] is before[-1]
+    assert "restart" in str(after[1].remedy)
+    assert states(after)["rapl"] is State.FAILING

@@ -1,5 +1,6 @@
 """One log on stderr, which says nothing of what is meant to happen."""
 
+import asyncio
 import logging
 from collections.abc import Iterator
 
@@ -36,12 +37,14 @@ def test_an_answer_cut_on_purpose_is_no_error(capsys: pytest.CaptureFixture[str]
     """Other exceptions keep their traceback."""
     configure_logging()
     secret = "a local variable"
-    for error in (CutShort("the backend died"), ValueError("a bug")):
+    stopped = asyncio.CancelledError("the grace time is over")
+    for error in (CutShort("the backend died"), stopped, ValueError("a bug")):
         try:
             raise error
-        except Exception:
+        except BaseException:
             logging.getLogger("uvicorn.error").exception("Exception in ASGI application")
     talk = capsys.readouterr().err
     assert "the backend died" not in talk
+    assert "the grace time is over" not in talk
     assert "ValueError: a bug" in talk
     assert secret not in talk.replace("secret", "")

@@ -2,8 +2,10 @@
 
 import json
 import signal
+import socket
 import subprocess
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 from command import Shell, is_clear
 
+from melodi.serving import GRACE_SECONDS
 from melodi.simulator.launch import RunningSimulator, simulator_in_thread
 
 MODEL = "simulated"
@@ -48,10 +51,10 @@ def daemon(shell: Shell) -> "Iterator[subprocess.Popen[str]]":
     process.communicate()
 
 
-def stream(gateway: str, seen: list[bytes], *, started: threading.Event) -> None:
-    """A stream of about a second; its lines as they come."""
-    body = {"model": MODEL, "prompt": "go on", "stream": True, "max_tokens": 120}
-    body |= {"min_tokens": 120, "ignore_eos": True}
+def stream(gateway: str, seen: list[bytes], *, started: threading.Event, tokens: int = 120) -> None:
+    """A stream of about a second for each 120 tokens; its lines as they come."""
+    body = {"model": MODEL, "prompt": "go on", "stream": True, "max_tokens": tokens}
+    body |= {"min_tokens": tokens, "ignore_eos": True}
     request = urllib.request.Request(
         f"{gateway}/v1/completions",
         data=json.dumps(body).encode(),
@@ -84,6 +87,43 @@ def test_sigterm_lets_a_stream_end_and_its_record_become_final(
     assert record["provisional"] is False
     assert record["energy_joules"] > 0
     assert is_clear(talk)
+
+
+def test_sigterm_refuses_the_new_and_cuts_what_takes_too_long(
+    shell: Shell, daemon: "subprocess.Popen[str]"
+) -> None:
+    """A stream gets the grace time and no more; nothing is said with a traceback."""
+    addresses = [url.removeprefix("http://").split(":") for url in urls(daemon)]
+    gateway = "http://" + ":".join(addresses[1])
+    started = threading.Event()
+    client = threading.Thread(
+        target=stream, args=(gateway, []), kwargs={"started": started, "tokens": 3000}
+    )
+    client.start()
+    assert started.wait(20)
+    began = time.monotonic()
+    daemon.send_signal(signal.SIGTERM)
+    for host, port in addresses:
+        while accepts(host, int(port)):
+            assert time.monotonic() - began < GRACE_SECONDS - 2
+    assert daemon.poll() is None
+    _, talk = daemon.communicate(timeout=30)
+    client.join(30)
+    assert daemon.returncode == 0, talk
+    assert GRACE_SECONDS <= time.monotonic() - began < 2 * GRACE_SECONDS
+    assert is_clear(talk)
+    (record,) = json.loads(shell.melodi("requests", "--json").stdout)["items"]
+    assert (record["status"], record["provisional"]) == ("cancelled", False)
+    assert record["energy_joules"] > 0
+
+
+def accepts(host: str, port: int) -> bool:
+    """Whether anybody listens there."""
+    try:
+        socket.create_connection((host, port), timeout=5).close()
+    except OSError:
+        return False
+    return True
 
 
 def test_a_second_daemon_is_refused_with_the_first_ones_pid(

@@ -97,6 +97,14 @@ def test_durations_that_ollama_leaves_out_are_unknown() -> None:
     assert seen.output_tokens == 2
 
 
+@pytest.mark.parametrize(("told", "kept"), [(2**53 - 1, 2**53 - 1), (2**53, None), (2**70, None)])
+def test_a_count_that_nothing_can_hold_is_unknown(told: int, kept: int | None) -> None:
+    """A backend that says it has read so many tokens costs the record that number alone."""
+    body = b'{"done":true,"total_duration":1,"prompt_eval_count":%d,"eval_count":3}\n' % told
+    seen = observe("ollama", "/api/generate", JSON, [body])
+    assert (seen.input_tokens, seen.output_tokens) == (kept, 3)
+
+
 def test_an_embedding_has_input_tokens_and_no_output() -> None:
     """Ollama's embeddings say what went in and how long it took; their end is the object's."""
     body = b'{"embeddings":[[0.1]],"total_duration":9,"load_duration":2,"prompt_eval_count":4}'

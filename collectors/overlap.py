@@ -1,0 +1,76 @@
+"""Which power domains contain which, so that no joule is added twice."""
+
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+from itertools import permutations
+
+from collectors.base import Collector, Conditions, Domain, Kind, Readings
+
+_PARTS = {
+    "package": {"core", "uncore"},
+    "module": {"grace", "cpu_rail", "sysio_rail"},
+}
+"""By scope. A superchip's GPU counter covers the module, and so the Grace CPU on it."""
+
+
+def contains(outer: Domain, inner: Domain) -> bool:
+    """Whether the joules of `inner` are, or for all that is known may be, among `outer`'s.
+
+    A platform's may hold anyone's. A sensor's are those that an estimate of its kind guesses at.
+    """
+    if outer.kind is Kind.PLATFORM or inner.part_of == outer.name:
+        return True
+    if inner.estimated and not outer.estimated:
+        return inner.kind is outer.kind
+    if inner.scope not in _PARTS.get(outer.scope, ()):
+        return False
+    return outer.scope == "module" or _place(outer) == _place(inner)
+
+
+def may_be_added(domains: Iterable[Domain]) -> None:
+    """Raises ValueError, naming the pair, where one of these domains contains another."""
+    for outer, inner in permutations(domains, 2):
+        if outer.name == inner.name:
+            raise ValueError(f"{outer.name} is named twice; add it once")
+        if contains(outer, inner):
+            raise ValueError(f"{outer.name} contains {inner.name}; add one or the other")
+
+
+def contained(domains: Collection[Domain]) -> set[str]:
+    """The names of those that count as summable although another summable one contains them."""
+    usable = [domain for domain in domains if domain.summable]
+    pairs = permutations(usable, 2)
+    return {inner.name for outer, inner in pairs if contains(outer, inner)}
+
+
+class Contained:
+    """An open collector, some of whose domains another collector's contain: not to be added."""
+
+    def __init__(self, collector: Collector, names: Collection[str]) -> None:
+        self._collector = collector
+        self._names = names
+
+    @property
+    def name(self) -> str:
+        return self._collector.name
+
+    @property
+    def domains(self) -> tuple[Domain, ...]:
+        return tuple(
+            replace(domain, summable=domain.summable and domain.name not in self._names)
+            for domain in self._collector.domains
+        )
+
+    def read(self) -> Readings:
+        return self._collector.read()
+
+    def conditions(self) -> tuple[Conditions, ...]:
+        return self._collector.conditions()
+
+    def close(self) -> None:
+        self._collector.close()
+
+
+def _place(domain: Domain) -> str:
+    """What follows the scope in a name: `0` of `package:0`."""
+    return domain.name.partition(":")[2]

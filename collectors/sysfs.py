@@ -1,0 +1,136 @@
+"""Numbers that the kernel shows in files, kept open, and opened again after they went away."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from collectors.base import Domain, Failure, NowNs, Reading, Readings
+from collectors.errors import CollectorError, NotPermitted, ReadFailed
+
+_RETRY_NS = 1_000_000_000
+_RETRIED = "it is looked for again every second"
+
+
+def text(path: Path) -> str:
+    """What the file says, without the line's end; empty where there is none to be read."""
+    try:
+        return path.read_text().strip()
+    except (OSError, UnicodeDecodeError):  # it vanished since it was listed, or is no text
+        return ""
+
+
+def number(path: Path) -> int | None:
+    """The positive number in the file; None where there is none."""
+    content = text(path)
+    return int(content) or None if content.isdecimal() else None
+
+
+class NumberFile:
+    """The number that `domain` shows in a file.
+
+    `find` gives the path where the file is now, which may change; None: it is gone. Constructing
+    one raises NotPermitted with the remedy `grant`, or ReadFailed where it gives no number.
+    """
+
+    def __init__(
+        self, domain: str, find: Callable[[], Path | None], *, grant: str, now_ns: NowNs
+    ) -> None:
+        self._domain = domain
+        self._find = find
+        self._now_ns = now_ns
+        self._retry_at_ns = now_ns()
+        self._descriptor: int | None = None
+        try:
+            self._descriptor = self._open()
+        except PermissionError as error:
+            raise NotPermitted(f"{domain}: {error}", remedy=grant) from error
+        except OSError as error:
+            raise self._failed(error) from error
+        self.value()
+
+    def timed(self) -> tuple[int, int, int]:
+        """Middle of the read, half its width, and the value; raises as `value` does."""
+        before_ns = self._now_ns()
+        value = self.value()
+        half_width_ns = (self._now_ns() - before_ns) // 2
+        return before_ns + half_width_ns, half_width_ns, value
+
+    def value(self) -> int:
+        """The number now; raises ReadFailed where the file is away or gives none."""
+        try:
+            descriptor = self._reopen() if self._descriptor is None else self._descriptor
+            value = int(os.pread(descriptor, 32, 0))
+        except (OSError, ValueError) as error:
+            self.close()
+            raise self._failed(error) from error
+        if value < 0:
+            raise self._failed(ValueError(f"{value} is no energy and no power"))
+        return value
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            with contextlib.suppress(OSError):  # what it led to may be gone already
+                os.close(self._descriptor)
+            self._descriptor = None
+
+    def _reopen(self) -> int:
+        now_ns = self._now_ns()
+        if now_ns < self._retry_at_ns:
+            raise FileNotFoundError("it is away")
+        self._retry_at_ns = now_ns + _RETRY_NS
+        self._descriptor = self._open()
+        return self._descriptor
+
+    def _open(self) -> int:
+        path = self._find()
+        if path is None:
+            raise FileNotFoundError("it is gone")
+        return os.open(path, os.O_RDONLY)
+
+    def _failed(self, error: Exception) -> ReadFailed:
+        return ReadFailed(f"{self._domain}: {error}", remedy=_RETRIED)
+
+
+class Meter(Protocol):
+    """One domain of a collector that can be read by itself; `read` raises ReadFailed."""
+
+    @property
+    def domain(self) -> Domain: ...
+
+    def read(self) -> Reading: ...
+
+
+Source = TypeVar("Source")
+Opened = TypeVar("Opened")
+
+
+def open_each(
+    open_one: Callable[[Source], Opened], sources: Iterable[Source]
+) -> tuple[list[Opened], tuple[CollectorError, ...]]:
+    """What could be opened, and why the rest could not; raises the first where nothing could."""
+    opened: list[Opened] = []
+    errors: list[CollectorError] = []
+    for source in sources:
+        try:
+            opened.append(open_one(source))
+        except CollectorError as error:
+            errors.append(error)
+    if not opened:
+        raise errors[0]
+    return opened, tuple(errors)
+
+
+def read_each(meters: Sequence[Meter]) -> Readings:
+    """One pass over `meters`; raises ReadFailed where not one of them could be read."""
+    values: list[Reading] = []
+    failures: list[Failure] = []
+    for meter in meters:
+        try:
+            values.append(meter.read())
+        except ReadFailed as error:
+            failures.append(Failure(meter.domain.name, error))
+    if not values:
+        raise failures[0].error
+    return Readings(tuple(values), tuple(failures))

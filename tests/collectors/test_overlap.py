@@ -1,0 +1,87 @@
+"""Which domains may be added, and which pair is named where they may not."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collectors.base import Domain, Kind, Measure
+from collectors.overlap import contained, contains, may_be_added
+
+
+def domain(name: str, kind: Kind = Kind.CPU, scope: str | None = None) -> Domain:
+    scope = scope or name.partition(":")[0]
+    return Domain(name=name, kind=kind, scope=scope, source="test:x", measure=Measure.COUNTER)
+
+
+PACKAGES = [domain("package:0"), domain("package:1")]
+MEMORY = [domain("dram:0", Kind.DRAM), domain("dram:1", Kind.DRAM)]
+GPUS = [domain("gpu:A", Kind.GPU), domain("gpu:B", Kind.GPU)]
+MODULE = domain("gpu:GH200", Kind.GPU, "module")
+GRACE = domain("hwmon:grace-0", Kind.CPU, "grace")
+GUESS = replace(domain("package:0"), estimated=True)
+
+
+def test_packages_memory_and_gpus_may_be_added() -> None:
+    """The ordinary server."""
+    may_be_added([*PACKAGES, *MEMORY, *GPUS])
+    may_be_added([])
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner"),
+    [
+        (domain("psys:0", Kind.PLATFORM), PACKAGES[0]),
+        (domain("node:meter", Kind.PLATFORM), GPUS[0]),
+        (PACKAGES[0], domain("core:0")),
+        (PACKAGES[0], domain("uncore:0")),
+        (MODULE, GRACE),
+        (domain("x:card", Kind.GPU), replace(domain("x:pkg", Kind.GPU), part_of="x:card")),
+        (GRACE, GUESS),
+    ],
+    ids=lambda one: one.name,
+)
+def test_a_domain_and_what_contains_it_may_not(outer: Domain, inner: Domain) -> None:
+    """The error names both, the container first, in whichever order they came."""
+    for pair in ([outer, inner], [inner, outer]):
+        with pytest.raises(ValueError, match=f"{outer.name} contains {inner.name}"):
+            may_be_added([*MEMORY, *pair])
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (PACKAGES[0], domain("core:1")),
+        (MODULE, PACKAGES[0]),
+        (GPUS[0], GRACE),
+        (GPUS[0], GUESS),
+        (PACKAGES[0], MEMORY[0]),
+    ],
+    ids=lambda one: one.name,
+)
+def test_neighbours_contain_each_other_in_no_order(one: Domain, other: Domain) -> None:
+    """Another socket's cores, a package beside a board's GPU counter, memory beside its package."""
+    assert not contains(one, other)
+    assert not contains(other, one)
+
+
+def test_one_domain_twice_is_refused() -> None:
+    """The same name is the same joules."""
+    with pytest.raises(ValueError, match="twice"):
+        may_be_added([PACKAGES[0], replace(PACKAGES[0], source="test:y")])
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [*PACKAGES, *MEMORY, *GPUS, MODULE, GRACE, domain("core:0"), domain("psys:0")]
+        ),
+        unique=True,
+    )
+)
+def test_what_is_left_without_the_contained_may_be_added(domains: list[Domain]) -> None:
+    """Law: leaving out the contained ones of any set leaves a set that adds up."""
+    inside = contained(domains)
+    may_be_added(one for one in domains if one.name not in inside)
+    assert inside <= {one.name for one in domains}

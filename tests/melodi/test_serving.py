@@ -1,0 +1,61 @@
+"""Servers of one process stop together."""
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+
+from melodi.serving import bind, serving
+
+QUIET = 0.5
+
+
+class Slow:
+    """An app whose answer never ends; it notes when it was told to."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.cancelled = False
+        self.closed_at: float | None = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            self.closed_at = time.monotonic()
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        self.asked.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.cancelled = True
+            raise
+
+
+async def test_all_servers_share_one_grace_time(caplog: pytest.LogCaptureFixture) -> None:
+    """None waits for another: new work ends at once, and a stream gets its second everywhere."""
+    apps = [Slow() for _ in range(3)]
+    listeners = [bind("127.0.0.1:0") for _ in apps]
+    writers = []
+    async with serving(zip(apps, listeners, strict=True), grace_seconds=1):
+        for app, listener in zip(apps, listeners, strict=True):
+            _, writer = await asyncio.open_connection(*listener.getsockname())
+            writer.write(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+            writers.append(writer)
+            await app.asked.wait()
+        began = time.monotonic()
+    took = time.monotonic() - began
+    await asyncio.sleep(0)
+    for writer, listener in zip(writers, listeners, strict=True):
+        writer.close()
+        listener.close()
+    assert all(app.cancelled for app in apps)
+    assert 1 <= took < 2
+    closed = [app.closed_at for app in apps if app.closed_at is not None]
+    assert len(closed) == len(apps)
+    assert max(closed) - min(closed) < QUIET
+    assert len([one for one in caplog.records if "graceful" in one.message]) == len(apps)
