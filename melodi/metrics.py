@@ -165,10 +165,6 @@ class Metrics:
         self._lateness.observe(late_ns / NS_PER_SECOND)
         self._missed.inc(missed)
 
-    def collector_up(self, name: str, up: bool) -> None:
-        """Tell whether a collector can be read."""
-        self._collector_up.labels(name).set(up)
-
     def _model(self, name: str | None) -> str:
         """The label of a model, from a bounded number of bounded words."""
         label = (name or "")[:MAX_LABEL_CHARS]

@@ -275,7 +275,6 @@ class Bookkeeper:
         for conditions in sample.conditions:
             self._conditions[conditions.domain] = conditions
         self._metrics.sampler_beat(sample.late_ns, sample.missed)
-        self._metrics.collector_up(sample.collector, not sample.failures)
 
     def _on_stored(self, done: Future[dict[str, int]], records: list[EnergyRecord]) -> None:
         """In the writer's thread: tell those who wait, now that it is durable."""

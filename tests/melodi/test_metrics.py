@@ -146,8 +146,8 @@ def test_the_sampler_the_collectors_and_the_gateway_are_told(
 ) -> None:
     """Lateness in seconds, missed beats, collectors up or down, and the gateway's own time."""
     metrics.sampler_beat(2_000_000, 3)
-    metrics.collector_up("nvml", True)
-    metrics.collector_up("rapl", False)
+    metrics.know_collector("nvml", is_up=lambda: True, period_ns=lambda: 50_000_000)
+    metrics.know_collector("rapl", is_up=lambda: False, period_ns=lambda: 100_000_000)
     metrics.gateway_overhead(0.5)
     metrics.spooled(7)
     assert value(registry, "sampler_lateness_seconds_sum") == 0.002
