@@ -36,15 +36,19 @@ def may_be_added(domains: Iterable[Domain]) -> None:
             raise ValueError(f"{outer.name} contains {inner.name}; add one or the other")
 
 
-def contained(domains: Collection[Domain]) -> set[str]:
-    """The names of those that count as summable although another summable one contains them."""
+def left_out(domains: Iterable[Domain]) -> set[str]:
+    """The names of summable domains that are not to be added to the others of their set.
+
+    What contains others is kept, unless it is a whole platform: the parts say more.
+    """
     usable = [domain for domain in domains if domain.summable]
-    pairs = permutations(usable, 2)
-    return {inner.name for outer, inner in pairs if contains(outer, inner)}
+    parts = [domain for domain in usable if domain.kind is not Kind.PLATFORM] or usable
+    inside = {inner.name for outer, inner in permutations(parts, 2) if contains(outer, inner)}
+    return inside | {domain.name for domain in usable if domain not in parts}
 
 
-class Contained:
-    """An open collector, some of whose domains another collector's contain: not to be added."""
+class NotAdded:
+    """An open collector, some of whose domains are not to be added to other collectors'."""
 
     def __init__(self, collector: Collector, names: Collection[str]) -> None:
         self._collector = collector

@@ -1,5 +1,6 @@
 """Meters of third parties, found by the entry point group that their distributions declare."""
 
+import contextlib
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
@@ -24,15 +25,19 @@ def open_plugin(entry: EntryPoint, *, now_ns: NowNs, sysfs_root: Path) -> Collec
 
     Whatever goes wrong in it is a CollectorError: its own as it is, any other as ReadFailed.
     """
+    opened: Collector | None = None
     try:
-        collector: Collector = entry.load()(now_ns=now_ns, sysfs_root=sysfs_root)
-        _prove(collector, entry.name)
-    except CollectorError:
-        raise
-    except Exception as error:
+        opened = entry.load()(now_ns=now_ns, sysfs_root=sysfs_root)
+        _prove(opened, entry.name)
+    except (Exception, SystemExit) as error:  # somebody else's code may raise anything
+        if opened is not None:
+            with contextlib.suppress(Exception):
+                opened.close()
+        if isinstance(error, CollectorError):
+            raise
         reason = f"{entry.value} raised {type(error).__name__}: {error}"
         raise _broken(entry, reason) from error
-    return collector
+    return opened
 
 
 def refuse(entry: EntryPoint) -> ReadFailed:

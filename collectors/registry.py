@@ -12,7 +12,7 @@ from collectors.errors import CollectorError, NotPermitted, Unavailable
 from collectors.estimate import EstimateCollector
 from collectors.hwmon import HwmonCollector
 from collectors.nvml import NvmlCollector
-from collectors.overlap import Contained, contained
+from collectors.overlap import NotAdded, left_out
 from collectors.pyrapl import PyraplCollector
 from collectors.rapl import RaplCollector
 from collectors.simulated import RemoteSimulatedCollector
@@ -212,10 +212,10 @@ def _apart(probes: Sequence[Probe], *, held: Sequence[Probe] = ()) -> list[Probe
         found if any(found is one for one in held) else _unless_repeated(found, measured_by)
         for found in probes
     ]
-    inside = contained([domain for found in unique for domain in found.domains])
+    alone = left_out(domain for found in unique for domain in found.domains)
     return [
-        replace(found, collector=Contained(found.collector, inside))
-        if found.collector and inside & {domain.name for domain in found.domains}
+        replace(found, collector=NotAdded(found.collector, alone))
+        if found.collector and alone & {domain.name for domain in found.domains}
         else found
         for found in unique
     ]

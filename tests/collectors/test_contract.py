@@ -13,7 +13,7 @@ from collectors.base import Collector, Domain, Kind, Measure
 from collectors.estimate import EstimateCollector
 from collectors.hwmon import HwmonCollector
 from collectors.nvml import NvmlCollector
-from collectors.overlap import Contained
+from collectors.overlap import NotAdded
 from collectors.rapl import RaplCollector
 from collectors.registry import COLLECTORS
 from collectors.simulated import RemoteSimulatedCollector, SimulatedCollector
@@ -38,9 +38,9 @@ def hwmon(request: pytest.FixtureRequest) -> Iterator[Collector]:
     yield HwmonCollector(now_ns=time.monotonic_ns, sysfs_root=tree.root)
 
 
-def marked_as_contained(request: pytest.FixtureRequest) -> Iterator[Collector]:
+def marked_as_not_added(request: pytest.FixtureRequest) -> Iterator[Collector]:
     for collector in rapl(request):
-        yield Contained(collector, {"package:0"})
+        yield NotAdded(collector, {"package:0"})
 
 
 def estimate(_: pytest.FixtureRequest) -> Iterator[Collector]:
@@ -67,7 +67,7 @@ MAKERS: list[Callable[[pytest.FixtureRequest], Iterator[Collector]]] = [
     nvml,
     rapl,
     hwmon,
-    marked_as_contained,
+    marked_as_not_added,
     estimate,
     simulated,
     simulated_elsewhere,

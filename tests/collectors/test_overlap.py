@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collectors.base import Domain, Kind, Measure
-from collectors.overlap import contained, contains, may_be_added
+from collectors.overlap import contains, left_out, may_be_added
 
 
 def domain(name: str, kind: Kind = Kind.CPU, scope: str | None = None) -> Domain:
@@ -46,7 +46,7 @@ def test_a_domain_and_what_contains_it_may_not(outer: Domain, inner: Domain) -> 
     """The error names both, the container first, in whichever order they came."""
     for pair in ([outer, inner], [inner, outer]):
         with pytest.raises(ValueError, match=f"{outer.name} contains {inner.name}"):
-            may_be_added([*MEMORY, *pair])
+            may_be_added([*pair, *MEMORY])
 
 
 @pytest.mark.parametrize(
@@ -72,16 +72,20 @@ def test_one_domain_twice_is_refused() -> None:
         may_be_added([PACKAGES[0], replace(PACKAGES[0], source="test:y")])
 
 
-@given(
-    st.lists(
-        st.sampled_from(
-            [*PACKAGES, *MEMORY, *GPUS, MODULE, GRACE, domain("core:0"), domain("psys:0")]
-        ),
-        unique=True,
-    )
-)
-def test_what_is_left_without_the_contained_may_be_added(domains: list[Domain]) -> None:
-    """Law: leaving out the contained ones of any set leaves a set that adds up."""
-    inside = contained(domains)
-    may_be_added(one for one in domains if one.name not in inside)
-    assert inside <= {one.name for one in domains}
+def test_a_platforms_meter_gives_way_to_its_parts() -> None:
+    """A plug that calls itself summable takes no GPU out of the sums; alone it may be added."""
+    plug = domain("node:plug", Kind.PLATFORM)
+    assert left_out([plug, *GPUS, *PACKAGES]) == {"node:plug"}
+    assert left_out([plug]) == set()
+
+
+ALL = [*PACKAGES, *MEMORY, *GPUS, MODULE, GRACE, domain("core:0"), domain("psys:0", Kind.PLATFORM)]
+
+
+@given(st.lists(st.sampled_from(ALL), unique=True))
+def test_what_is_left_may_be_added(domains: list[Domain]) -> None:
+    """Law: any set without those left out adds up, and they were of the set."""
+    left = left_out(domains)
+    may_be_added(one for one in domains if one.name not in left)
+    assert left <= {one.name for one in domains}
+    assert len(left) < len(domains) or not domains
