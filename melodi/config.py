@@ -132,9 +132,9 @@ class Collectors(Section):
 
     use: Literal["auto"] | list[str] = "auto"
     """`auto` takes every meter that is here, and an estimate where there is none; or a list of
-    `nvml`, `rapl`, `simulated`, `estimate`."""
+    `nvml`, `rapl`, `hwmon`, `pyrapl`, `simulated`, `estimate`, and of meters you have added."""
     sysfs_root: Path = Path("/sys")
-    """Where sysfs is mounted: `class/powercap` is looked for below it."""
+    """Where sysfs is mounted: `class/powercap` and `class/hwmon` are looked for below it."""
     simulated: str | None = None
     """URL of a simulator whose power is to be read (`melodi simulate`)."""
 

@@ -121,7 +121,7 @@ async def _send_from_here(
 ) -> "list[EnergyRecord]":
     """Measure, dispatch, and wait for every record to be final."""
     from melodi.clock import SystemClock
-    from melodi.daemon.runtime import running
+    from melodi.daemon.running import running
     from melodi.inference.request import PromptRequest
 
     async with running(settings, clock=SystemClock()) as runtime:

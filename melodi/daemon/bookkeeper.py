@@ -120,12 +120,6 @@ class Bookkeeper:
         """The request is over and its timeline complete."""
         self._inbox.put(partial(self._on_end, timeline))
 
-    def load(self, timeline: RequestTimeline) -> None:
-        """A call that only loaded or unloaded a model has ended."""
-        timeline.load_only = True
-        self.begin(timeline)
-        self.end(timeline)
-
     def on_sample(self, sample: Sample) -> None:
         """A beat of the sampler."""
         self._inbox.put(partial(self._on_sample, sample))
@@ -278,15 +272,17 @@ class Bookkeeper:
 
     def _on_stored(self, done: Future[dict[str, int]], records: list[EnergyRecord]) -> None:
         """In the writer's thread: tell those who wait, now that it is durable."""
-        error = done.exception()
-        if error is None:
-            self._spool.forget(record.id for record in records)
+        written = done.exception() is None
+        seqs = done.result() if written else {}
+        self._spool.forget(
+            one.id for one in records if one.id in seqs or (one.provisional and written)
+        )
         for record in records:
             if record.provisional:
                 continue
             pending = self._pending.pop(record.id)
-            if error is None:
-                told = replace(record, seq=done.result().get(record.id))
+            if record.id in seqs:
+                told = replace(record, seq=seqs[record.id])
                 self._metrics.record_final(told)
             else:
                 told = replace(record, quality_reasons=(*record.quality_reasons, "not_stored"))

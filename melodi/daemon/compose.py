@@ -16,7 +16,7 @@ from melodi.energy.work import Work
 from melodi.inference.timeline import RequestTimeline
 from melodi.store.spool import Begun
 
-LOAD_FLOOR_SECONDS = 0.1
+LOAD_FLOOR_NS = NS_PER_SECOND // 10
 """Ollama reports a few ms of load for a warm model: only longer ones are a load."""
 
 
@@ -69,6 +69,8 @@ def service_of(timeline: RequestTimeline) -> Span | None:
     http = timeline.http_status
     if timeline.load_only:
         loading = Interval(timeline.sent_ns, end_ns)
+        if timeline.finish_reason != "load" or loading.length_ns < LOAD_FLOOR_NS:
+            return None
         nothing = Interval(end_ns, end_ns)
         return Span(timeline.id, nothing, load=loading, load_key=_load_key(timeline))
     refused = http is not None and 400 <= http < 500
@@ -77,7 +79,7 @@ def service_of(timeline: RequestTimeline) -> Span | None:
     start_ns = min(_service_start(timeline, end_ns), end_ns)
     load_ns = _ns(timeline.load_seconds)
     load = None
-    if load_ns is not None and load_ns >= LOAD_FLOOR_SECONDS * NS_PER_SECOND:
+    if load_ns is not None and load_ns >= LOAD_FLOOR_NS:
         load = Interval(timeline.sent_ns, min(timeline.sent_ns + load_ns, start_ns))
     first_ns = timeline.first_token_ns
     if first_ns is not None:

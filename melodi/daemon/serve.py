@@ -14,7 +14,8 @@ from collectors.registry import Probe
 from melodi.api.app import create_api
 from melodi.clock import Clock
 from melodi.config import Settings, load
-from melodi.daemon.runtime import Runtime, running
+from melodi.daemon.running import running
+from melodi.daemon.runtime import Runtime
 from melodi.errors import MelodiError
 from melodi.gateway.app import create_gateway
 from melodi.serving import App, bind, serving, url_of

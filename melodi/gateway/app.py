@@ -14,7 +14,7 @@ from melodi.gateway import headers as fields
 from melodi.gateway.inbound import ClientLeft, Inbound, Receive, Send
 from melodi.gateway.upstream import BackendAway, Upstream
 from melodi.gateway.usage import PATHS, UsageFilter, ask
-from melodi.gateway.watch import LoadWatch, Unwatched, Watch
+from melodi.gateway.watch import Unwatched, Watch
 from melodi.inference.backends.base import Dialect, Ending, RequestFacts
 from melodi.inference.observer import dialect_of, read_request
 from melodi.inference.recording import GuardedRecorder, new_timeline
@@ -138,8 +138,7 @@ class Gateway:
         timeline = new_timeline(self._backend, self._clock, facts=facts)
         timeline.tags = fields.parse_tags(fields.first(scope["headers"], fields.TAGS))
         timeline.campaign = fields.first(scope["headers"], fields.CAMPAIGN)
-        watch = LoadWatch if facts.load_only else Watch
-        return watch(timeline, dialect=dialect, recorder=self._recorder, clock=self._clock)
+        return Watch(timeline, dialect=dialect, recorder=self._recorder, clock=self._clock)
 
 
 def create_gateway(backend: Backend, recorder: Recorder, clock: Clock) -> Gateway:

@@ -4,17 +4,12 @@ import asyncio
 from types import TracebackType
 from typing import Self
 
-from melodi.clock import NS_PER_SECOND, Clock
+from melodi.clock import Clock
 from melodi.gateway.headers import REQUEST_ID, Headers
 from melodi.gateway.inbound import ClientLeft
 from melodi.inference.backends.base import Dialect, Ending
 from melodi.inference.observer import Observer
 from melodi.inference.timeline import Recorder, RequestTimeline
-
-LOADED = "load"
-"""What Ollama's answer gives as its `done_reason` where the model is in memory now."""
-LOAD_FLOOR_SECONDS = 0.1
-"""A shorter call found the model in memory."""
 
 
 class Watch:
@@ -49,7 +44,9 @@ class Watch:
 
     @property
     def headers(self) -> Headers:
-        """What the answer says of its record."""
+        """What the answer says of its record; a call that only loads a model has none."""
+        if self._timeline.load_only:
+            return []
         return [(REQUEST_ID, self._timeline.id.encode())]
 
     def head(self, status: int, headers: Headers) -> None:
@@ -74,32 +71,7 @@ class Watch:
         if not self._ended:
             self._ended = True
             self._observer.end(at_ns, ending)
-            self._tell()
-
-    def _tell(self) -> None:
-        self._recorder.end(self._timeline)
-
-
-class LoadWatch(Watch):
-    """A call that only loads or unloads a model: its joules count, it leaves no record."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    @property
-    def headers(self) -> Headers:
-        return []
-
-    def _tell(self) -> None:
-        timeline = self._timeline
-        assert timeline.end_ns is not None
-        seconds = (timeline.end_ns - timeline.sent_ns) / NS_PER_SECOND
-        if timeline.finish_reason == LOADED and seconds >= LOAD_FLOOR_SECONDS:
-            # Ollama tells no durations in these answers; the whole call was the load.
-            timeline.load_seconds = timeline.load_seconds or seconds
-        else:
-            timeline.load_seconds = None
-        self._recorder.load(timeline)
+            self._recorder.end(self._timeline)
 
 
 class Unwatched:

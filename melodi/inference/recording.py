@@ -29,12 +29,6 @@ class GuardedRecorder:
         except Exception:
             logger.exception("the end of request %s was not recorded", timeline.id)
 
-    def load(self, timeline: RequestTimeline) -> None:
-        try:
-            self._recorder.load(timeline)
-        except Exception:
-            logger.exception("a load of %s was not counted", timeline.model)
-
 
 def new_timeline(backend: Backend, clock: Clock, *, facts: RequestFacts) -> RequestTimeline:
     """The timeline of a request that is sent now."""
@@ -49,6 +43,7 @@ def new_timeline(backend: Backend, clock: Clock, *, facts: RequestFacts) -> Requ
         streamed=facts.streamed,
         prompt=facts.prompt,
         generation=dict(facts.generation),
+        load_only=facts.load_only,
     )
 
 

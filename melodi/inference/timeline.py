@@ -72,11 +72,3 @@ class Recorder(Protocol):
     def begin(self, timeline: RequestTimeline) -> None: ...
 
     def end(self, timeline: RequestTimeline) -> None: ...
-
-    def load(self, timeline: RequestTimeline) -> None:
-        """A call that only loaded or unloaded a model has ended: counted, not recorded.
-
-        It has no begin. `load_seconds` is known where a model was really loaded, and None where
-        it was there already, was unloaded, or the call failed.
-        """
-        ...

@@ -135,6 +135,9 @@ def test_a_meter_may_not_take_the_name_of_ours_or_of_another(
         "mine@second": State.FAILING,
         "rapl@first": State.FAILING,
     }
+    refused = {one.name: str(one.reason) for one in probes if "@" in one.name}
+    assert "called 'mine' already" in refused["mine@second"]
+    assert "called 'rapl' already" in refused["rapl@first"]
 
 
 def test_a_domain_that_is_measured_already_is_not_measured_twice(

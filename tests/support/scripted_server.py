@@ -216,7 +216,6 @@ class MemoryRecorder:
     def __init__(self) -> None:
         self.begun: list[RequestTimeline] = []
         self.ended: list[RequestTimeline] = []
-        self.loads: list[RequestTimeline] = []
         self._changed = threading.Condition()
 
     def begin(self, timeline: RequestTimeline) -> None:
@@ -226,9 +225,6 @@ class MemoryRecorder:
         with self._changed:
             self.ended.append(timeline)
             self._changed.notify_all()
-
-    def load(self, timeline: RequestTimeline) -> None:
-        self.loads.append(timeline)
 
     async def one(self) -> RequestTimeline:
         """The one timeline, once it has ended."""

@@ -89,7 +89,9 @@ def test_doctor_says_that_nothing_can_be_measured_and_ends_with_1(shell: Shell) 
     assert "to mend it" in ended.stdout
     found = json.loads(shell.melodi("doctor", "--json", **sysfs).stdout)
     states = {one["name"]: one["state"] for one in found["collectors"]}
-    assert states == {"nvml": "absent", "rapl": "absent", "estimate": "ok"}
+    assert states.pop("estimate") == "ok"
+    assert {"nvml", "rapl"} <= states.keys()
+    assert set(states.values()) == {"absent"}
     assert found["measurable"] is False
     assert all(one["reason"] for one in found["collectors"] if one["state"] != "ok")
 

@@ -102,9 +102,10 @@ def test_a_refused_request_was_not_served(
 
 def test_a_call_that_only_loads_a_model_is_a_load_and_no_service() -> None:
     """Its joules go to the load, and nobody is served."""
-    span = service_of(timeline(load_only=True))
+    span = service_of(timeline(load_only=True, finish_reason="load"))
     assert span.load == after_s(0, 10)
     assert span.service.length_ns == 0
+    assert service_of(timeline(load_only=True, finish_reason="unload")) is None
 
 
 def test_a_running_request_has_no_service_yet() -> None:

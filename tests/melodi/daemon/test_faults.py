@@ -12,7 +12,8 @@ from collectors.base import Conditions, Domain, Kind, Measure, Reading, Readings
 from collectors.registry import Probe, State
 from melodi.clock import SystemClock
 from melodi.config import Api, BackendSettings, Database, Settings
-from melodi.daemon.runtime import Runtime, running
+from melodi.daemon.running import running
+from melodi.daemon.runtime import Runtime
 from melodi.energy.record import EnergyRecord, Quality, Status
 from melodi.inference.backends.base import RequestFacts
 from melodi.inference.recording import new_timeline
@@ -141,7 +142,7 @@ async def test_housekeeping_outlives_a_round_that_fails(
         rounds += 1
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("melodi.daemon.runtime.HOUSEKEEPING_SECONDS", 0.01)
+    monkeypatch.setattr("melodi.daemon.running.HOUSEKEEPING_SECONDS", 0.01)
     settings = Settings(
         host="test", database=Database(url=f"sqlite:///{tmp_path / 'melodi.db'}"), backends=[]
     )

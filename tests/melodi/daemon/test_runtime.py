@@ -8,7 +8,7 @@ import pytest
 
 from melodi.clock import SystemClock
 from melodi.config import BackendSettings
-from melodi.daemon.runtime import running
+from melodi.daemon.running import running
 from melodi.daemon.serve import Served, served
 from melodi.energy.record import EnergyRecord, Quality, Status
 from melodi.errors import BackendError, ConfigError

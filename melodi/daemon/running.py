@@ -1,0 +1,131 @@
+"""Opens the parts of a MELODI in order, and closes them in reverse."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractContextManager, AsyncExitStack
+from pathlib import Path
+
+import structlog
+
+from collectors.registry import Probe
+from melodi.clock import Clock
+from melodi.config import Settings, data_folder
+from melodi.daemon.inventory import keep_inventory
+from melodi.daemon.meters import probe_meters
+from melodi.daemon.ownership import owning
+from melodi.daemon.recovery import recover
+from melodi.daemon.runtime import Runtime
+from melodi.sampling.settle import first_edges
+from melodi.store.database import database_path, open_engine
+from melodi.store.migrate import upgrade
+from melodi.store.records import RecordStore
+from melodi.store.spool import Spool, spool_folder
+from melodi.store.windows import WindowStore
+from melodi.store.writer import RecordWriter
+
+HOUSEKEEPING_SECONDS = 60
+BOOKS_GRACE_SECONDS = 5.0
+WRITER_GRACE_SECONDS = 10.0
+
+log = structlog.get_logger(__name__)
+
+
+@contextlib.asynccontextmanager
+async def running(
+    settings: Settings,
+    *,
+    clock: Clock,
+    probes: Sequence[Probe] | None = None,
+    api_url: str | None = None,
+) -> AsyncIterator[Runtime]:
+    """A MELODI that measures and records while the context lasts.
+
+    Takes the lock of this host and database, opens the database, then the meters, then begins
+    to sample; closes in reverse, so that the last requests still get their energy. `probes`
+    replaces looking for meters. Raises StoreError and ConfigError where that cannot be, among
+    them AlreadyOwned.
+    """
+    async with AsyncExitStack() as stack:
+        stack.enter_context(_lock(settings, api_url))
+        await asyncio.to_thread(upgrade, settings.database.url)
+        engine = open_engine(settings.database.url)
+        stack.callback(engine.dispose)
+        store = RecordStore(engine)
+        spool = _spool(settings)
+        await asyncio.to_thread(recover, store, spool.folder, host=settings.host)
+        stack.callback(spool.close)
+        writer = RecordWriter(store)
+        stack.push_async_callback(asyncio.to_thread, writer.close, WRITER_GRACE_SECONDS)
+        if probes is None:
+            probes = await asyncio.to_thread(probe_meters, settings, clock)
+        windows = WindowStore(engine)
+        await asyncio.to_thread(windows.interrupt, settings.host)
+        runtime = Runtime(
+            settings,
+            clock=clock,
+            probes=probes,
+            store=store,
+            writer=writer,
+            spool=spool,
+            windows=windows,
+        )
+        await asyncio.to_thread(keep_inventory, runtime)
+        stack.push_async_callback(asyncio.to_thread, _keep_idle, runtime)
+        stack.callback(runtime.sampler.stop)
+        stack.push_async_callback(asyncio.to_thread, runtime.books.stop, BOOKS_GRACE_SECONDS)
+        stack.push_async_callback(runtime.dispatcher.close)
+        stack.callback(runtime.windows.close)
+        runtime.sampler.start()
+        runtime.books.start()
+        housekeeping = asyncio.create_task(_housekeeping(runtime))
+        stack.push_async_callback(_cancelled, housekeeping)
+        await first_edges(runtime.sampler.curves)
+        yield runtime
+
+
+def _lock(settings: Settings, api_url: str | None) -> AbstractContextManager[None]:
+    """The lock of this host's books in this database."""
+    return owning(
+        _state_folder(settings),
+        host=settings.host,
+        database_url=settings.database.url,
+        api_url=api_url,
+    )
+
+
+def _spool(settings: Settings) -> Spool:
+    folder = spool_folder(
+        _state_folder(settings), host=settings.host, database_url=settings.database.url
+    )
+    return Spool(folder)
+
+
+def _state_folder(settings: Settings) -> Path:
+    """Beside the database where it is a file, so that whoever shares it shares this too."""
+    path = database_path(settings.database.url)
+    return data_folder() if path is None else path.parent
+
+
+async def _housekeeping(runtime: Runtime) -> None:
+    """Once a minute: who are the backends, and what has been learned of idle power."""
+    while True:
+        try:
+            await runtime.backends_known.look()
+        except Exception as error:  # noqa: BLE001  the next round may do better
+            log.warning("backends_not_asked", reason=repr(error))
+        await asyncio.sleep(HOUSEKEEPING_SECONDS)
+        await asyncio.to_thread(_keep_idle, runtime)
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+def _keep_idle(runtime: Runtime) -> None:
+    try:
+        runtime.store.keep_idle_watts(runtime.settings.host, runtime.books.idle_watts)
+    except Exception as error:  # noqa: BLE001  it will be learned again
+        log.warning("idle_power_not_kept", reason=str(error))
