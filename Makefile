@@ -47,7 +47,7 @@ docs: install ## write the reference pages anew from the code
 
 constraints: ## pin what a release installs, by names and versions only
 	@rm -rf build/release && $(PYTHON) -m venv build/release
-	@build/release/bin/python -m pip install --quiet --disable-pip-version-check '.[postgres]'
+	@build/release/bin/python -m pip install --quiet --disable-pip-version-check '.[postgres,pyrapl]'
 	@build/release/bin/python -m pip list --disable-pip-version-check --format freeze --exclude melodi-energy --exclude pip --exclude setuptools > constraints.txt
 
 test-engines: install $(ENGINES)/.installed ## run against a real OpenAI-compatible server

@@ -310,7 +310,10 @@ async def test_compressed_answers_pass_compressed_and_are_read() -> None:
 
 @pytest.mark.parametrize(
     ("body", "reason"),
-    [(b'{"done":true,"done_reason":"load"}', "load"), (b'{"done":true,"done_reason":"unload"}', "unload")],
+    [
+        (b'{"done":true,"done_reason":"load"}', "load"),
+        (b'{"done":true,"done_reason":"unload"}', "unload"),
+    ],
 )
 async def test_a_call_that_only_loads_is_told_from_its_begin_and_named_as_such(
     body: bytes, reason: str
