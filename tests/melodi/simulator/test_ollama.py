@@ -197,6 +197,7 @@ def test_unknown_routes_and_methods_are_plain_text(ollama_server: RunningSimulat
 
 def test_a_full_queue_is_said_to_be_full(ollama_server: RunningSimulator) -> None:
     """Past 512 waiting requests the next is refused with 503."""
+    _post(ollama_server, "/api/generate", prompt="")
     core, now_ns = ollama_server.core, time.monotonic_ns()
     loaded = core.loaded(now_ns)
     assert loaded is not None
