@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 UNKNOWN = "-"
+MOST_DECIMALS = 6
 
 
 def say(text: str) -> None:
@@ -85,6 +86,8 @@ def number(value: float | None, digits: int = 3) -> str:
     if value == 0:
         return "0"
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    if decimals > MOST_DECIMALS:
+        return f"{value:.0e}"
     return f"{value:,.{decimals}f}"
 
 

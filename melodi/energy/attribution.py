@@ -22,6 +22,11 @@ class Setting:
     """Share of the dynamic energy that belongs to our backends, 0..1; None: unknown."""
     max_watts: float | None
 
+    @property
+    def least_watts(self) -> float:
+        """What the domain never falls below: its idle power, or nothing where that is unknown."""
+        return 0.0 if self.idle_watts is None else self.idle_watts
+
 
 @dataclass(slots=True, kw_only=True)
 class Share:
@@ -132,9 +137,7 @@ def settle(
 def _split(bin_: Bin, setting: Setting) -> tuple[float, float, float]:
     """Idle floor, active and foreign joules of a measured bin (I, A, F)."""
     assert bin_.joules is not None
-    seconds = bin_.length_ns / NS_PER_SECOND
-    idle_watts = setting.idle_watts
-    idle = 0.0 if idle_watts is None else min(bin_.joules, idle_watts * seconds)
+    idle = min(bin_.joules, setting.least_watts * bin_.length_ns / NS_PER_SECOND)
     dynamic = bin_.joules - idle
     foreign = dynamic * (1.0 - (1.0 if setting.our_share is None else setting.our_share))
     return idle, dynamic - foreign, foreign
@@ -227,7 +230,7 @@ def _surely_dynamic(bin_: Bin, setting: Setting) -> float:
     Cutting those off would keep the errors of the other bins, which these make up for.
     """
     assert bin_.joules is not None
-    idle = (setting.idle_watts or 0.0) * bin_.length_ns / NS_PER_SECOND
+    idle = setting.least_watts * bin_.length_ns / NS_PER_SECOND
     return (bin_.joules - idle) * (1.0 if setting.our_share is None else setting.our_share)
 
 
@@ -239,7 +242,7 @@ def _bounds_alone(bin_: Bin, service: Interval, setting: Setting) -> tuple[float
         bin_.length_ns / NS_PER_SECOND,
         part_low_seconds=_shortest(service, bin_) / NS_PER_SECOND,
         part_high_seconds=_longest(service, bin_) / NS_PER_SECOND,
-        min_watts=setting.idle_watts or 0.0,
+        min_watts=setting.least_watts,
         max_watts=setting.max_watts,
     )
 
@@ -248,7 +251,7 @@ def _bounds_shared(
     bin_: Bin, service: Interval, setting: Setting, *, active: float, seats: int
 ) -> tuple[float, float]:
     """None or all of the active energy; of the idle power an equal part or, at times, all."""
-    idle_watts = setting.idle_watts or 0.0
+    idle_watts = setting.least_watts
     least_idle = idle_watts * _shortest(service, bin_) / NS_PER_SECOND / seats
     most_idle = idle_watts * _longest(service, bin_) / NS_PER_SECOND
     return least_idle, active + most_idle

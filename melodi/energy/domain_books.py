@@ -226,7 +226,7 @@ def _touches(bin_: Bin, span: Span) -> bool:
 def _equal_share(bin_: Bin, span: Span, setting: Setting, *, among: int) -> Share:
     assert bin_.joules is not None
     part = span.service.overlap_ns(bin_.start_ns, bin_.end_ns) / bin_.length_ns
-    idle = min(bin_.joules, (setting.idle_watts or 0.0) * bin_.length_ns / NS_PER_SECOND)
+    idle = min(bin_.joules, setting.least_watts * bin_.length_ns / NS_PER_SECOND)
     active = bin_.joules - idle
     own_active, own_idle = part * active / among, part * idle / among
     return Share(
