@@ -149,15 +149,17 @@ def _divisions(
     """What every policy that knows enough would do, the preferred one first."""
     spans = [seat.span for seat in seats]
     tokens = tokens_of(bin_, spans)
-    found = []
+    found: list[_Division] = []
+    reluctant: list[_Division] = []
     for policy in policies:
         if learn is not None:
             policy.learn(tokens, learn)
         weights = policy.weigh(bin_, spans, tokens)
         total = 0.0 if weights is None else sum(prefill + decode for prefill, decode in weights)
         if weights is not None and total > 0:
-            found.append(_Division(policy.name, weights, total))
-    return found
+            divisions = reluctant if len(seats) < policy.few else found
+            divisions.append(_Division(policy.name, weights, total))
+    return found + reluctant
 
 
 def _seats(bin_: Bin, spans: Sequence[Span]) -> list[_Seat]:

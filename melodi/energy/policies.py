@@ -9,8 +9,8 @@ from melodi.energy.work import NOTHING, Tokens
 
 PREFILL_WEIGHT = 0.1
 """Energy of a prefill token to that of a decoded one, where it was not fitted (kappa)."""
-LEAST_UNSEEN = 8
-"""In simulation tokens that nobody saw arrive beat time from about this many requests on."""
+FEW = 8
+"""In simulation tokens beat time from about this many requests in a bin on."""
 
 Weight = tuple[float, float]
 """What a request counts for in a bin, by its prefill and by its decoding; never negative."""
@@ -21,7 +21,8 @@ class Policy(Protocol):
 
     `tokens` says what each did in the bin; None where that is not known of somebody.
     `learn` takes the active joules of each bin, once and in order, before it is weighed.
-    `weigh` gives None where it knows too little.
+    `weigh` gives None where it knows too little. Below `few` requests in a bin the policies
+    after it are taken first, if they can weigh: its result still counts for the bounds.
     """
 
     @property
@@ -29,6 +30,9 @@ class Policy(Protocol):
 
     @property
     def version(self) -> int: ...
+
+    @property
+    def few(self) -> int: ...
 
     def learn(self, tokens: Sequence[Tokens] | None, active_joules: float) -> None: ...
 
@@ -40,7 +44,7 @@ class Policy(Protocol):
 class ByTime:
     """By time in service; exact for one request at a time."""
 
-    name, version = "time", 1
+    name, version, few = "time", 1, 0
 
     def learn(self, tokens: Sequence[Tokens] | None, active_joules: float) -> None:
         """Nothing hangs on what was seen before."""
@@ -55,16 +59,12 @@ class ByTime:
 
 
 class ByTokens:
-    """By tokens: 0.1 x prefill tokens that were not cached + decoded tokens.
-
-    Tokens that nobody saw arrive are spread evenly, which among few requests is worse than to
-    go by time: with fewer than `least_unseen` in the bin and no stream it does not weigh.
-    """
+    """By tokens: 0.1 x prefill tokens that were not cached + decoded tokens."""
 
     name, version = "tokens", 1
 
-    def __init__(self, *, least_unseen: int = 0) -> None:
-        self._least_unseen = least_unseen
+    def __init__(self, *, few: int = 0) -> None:
+        self.few = few
 
     def learn(self, tokens: Sequence[Tokens] | None, active_joules: float) -> None:
         """The weight of a prefill token is fixed: fitting it alone loses to that."""
@@ -77,15 +77,13 @@ class ByTokens:
     ) -> list[Weight] | None:
         if tokens is None:
             return None
-        if len(tokens) < self._least_unseen and not any(one.steps for one in tokens):
-            return None
         return [(PREFILL_WEIGHT * one.prefill, one.decode) for one in tokens]
 
 
 class BySteps:
     """The fixed cost of each engine step to those in it, the rest by own work, as fitted."""
 
-    name, version = "steps", 1
+    name, version, few = "steps", 1, 0
 
     def __init__(self) -> None:
         self._costs = StepCosts()
@@ -139,7 +137,7 @@ def policies_for(name: str) -> tuple[Policy, ...]:
     `auto` is steps, then tokens, then time. Raises ValueError with the known names.
     """
     if name == "auto":
-        return BySteps(), ByTokens(least_unseen=LEAST_UNSEEN), ByTime()
+        return BySteps(), ByTokens(few=FEW), ByTime()
     everything: tuple[Policy, ...] = (BySteps(), ByTokens(), ByTime())
     names = [policy.name for policy in everything]
     if name not in names:
