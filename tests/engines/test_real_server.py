@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -123,8 +124,11 @@ def test_the_gateway_records_what_the_openai_client_sees(
         else:
             usages.append(answer.usage)
     assert len(usages) == 6
-    with urllib.request.urlopen(f"{daemon['api']}/v1/requests?limit=100") as listed:
-        ids = [one["id"] for one in json.load(listed)["items"]]
+    ids: list[str] = []
+    deadline = time.monotonic() + 10
+    while len(ids) < 6 and time.monotonic() < deadline:
+        with urllib.request.urlopen(f"{daemon['api']}/v1/requests?limit=100") as listed:
+            ids = [one["id"] for one in json.load(listed)["items"]]
     assert len(ids) == 6
     for request_id, usage in zip(sorted(ids), usages, strict=True):
         with urllib.request.urlopen(f"{daemon['api']}/v1/requests/{request_id}?wait=30") as one:
