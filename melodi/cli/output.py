@@ -96,25 +96,29 @@ def span(low: float | None, high: float | None) -> str:
     return UNKNOWN if low is None or high is None else f"{number(low)}..{number(high)}"
 
 
+def short(word: str, width: int) -> str:
+    """At most `width` characters of a word."""
+    return word if len(word) <= width else word[: width - 1] + "…"
+
+
 def text(value: object) -> str:
     """A word; `-` where it is unknown."""
     return UNKNOWN if value is None else str(value)
 
 
 RECORD_COLUMNS: dict[str, Callable[[EnergyRecord], str]] = {
-    "started": lambda one: one.started_at.strftime("%H:%M:%S"),
-    "backend": lambda one: one.backend,
-    "model": lambda one: text(one.model),
-    "task": lambda one: text(one.task),
-    "status": lambda one: one.status.value,
-    ">tokens in": lambda one: text(one.input_tokens),
+    ">started": lambda one: one.started_at.strftime("%H:%M:%S"),
+    "backend": lambda one: short(one.backend, 10),
+    "model": lambda one: short(text(one.model), 14),
+    "task": lambda one: short(text(one.task), 10),
+    ">status": lambda one: one.status.value,
+    ">in": lambda one: text(one.input_tokens),
     ">out": lambda one: text(one.output_tokens),
-    ">seconds": lambda one: number(one.duration_seconds),
+    ">sec": lambda one: number(one.duration_seconds),
     ">joules": lambda one: number(one.energy_joules),
-    ">bounds": lambda one: span(one.low_joules, one.high_joules),
-    ">J/token": lambda one: number(one.joules_per_output_token),
-    "footprint": lambda one: text(one.footprint),
-    "quality": lambda one: one.quality.value + (" (provisional)" if one.provisional else ""),
+    ">low..high": lambda one: span(one.low_joules, one.high_joules),
+    ">J/tok": lambda one: number(one.joules_per_output_token),
+    "quality": lambda one: one.quality.value + (" ..." if one.provisional else ""),
 }
 
 

@@ -31,6 +31,9 @@ def requests(
         items = [record_json(one) for one in page.items]
         print_json({"items": items, "next_cursor": page.next_cursor})
         return
+    if not page.items:
+        say("no record matches")
+        return
     print_records(page.items)
     if page.next_cursor is not None:
         say(f"only the newest {limit} are shown; see more with --limit, or --cursor with --json")

@@ -82,11 +82,17 @@ def run(
         timeout,
     )
     configure_logging()
-    records = asyncio.run(_run(settings, job))
+    try:
+        records = asyncio.run(_run(settings, job))
+    except KeyboardInterrupt:
+        say("stopped; what was sent until then is recorded: melodi requests")
+        raise typer.Exit(130) from None
     if as_json:
         print_json({"items": [record_json(one) for one in records], "next_cursor": None})
     else:
         print_records(records)
+    if any("idle_unknown" in one.quality_reasons for one in records):
+        say("the idle power is not known yet, so joules are not split into active and idle share")
     failed = [one for one in records if one.status != "ok"]
     for error in dict.fromkeys(one.error for one in failed):
         count = sum(one.error == error for one in failed)

@@ -108,6 +108,9 @@ class Tally:
         unseen = self._most_unseen(service)
         spread = list(self.by_policy.values()) or [0.0]
         bounded = known and unseen is not None
+        # Sums of the same parts in another order may differ in the last digit.
+        low = min(self.joules, max(0.0, self.low + min(spread) - self.doubt))
+        high = max(self.joules, self.high + max(spread) + self.doubt + (unseen or 0))
         return DomainEnergy(
             scope=self.facts.scope,
             source=self.facts.source,
@@ -115,8 +118,8 @@ class Tally:
             active_joules=self.active if divided else None,
             idle_share_joules=self.idle_share if divided else None,
             load_joules=self._load_joules(span, known=known),
-            low_joules=max(0.0, self.low + min(spread) - self.doubt) if known else None,
-            high_joules=(self.high + max(spread) + self.doubt + (unseen or 0) if bounded else None),
+            low_joules=low if known else None,
+            high_joules=high if bounded else None,
             exclusive_low_joules=(
                 max(0.0, self.exclusive_low - self.alone_slack) if divided else None
             ),

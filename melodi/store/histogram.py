@@ -43,13 +43,17 @@ def negated(data: bytes) -> bytes:
 
 
 def quantile(data: bytes, share: float) -> float | None:
-    """The value below which `share` of all values lie, within ERROR_RATIO; None: no values."""
+    """The least value that `share` of all values do not exceed (the nearest rank).
+
+    Within ERROR_RATIO; None: no values.
+    """
     pairs = np.frombuffer(compact(data), dtype=_PAIR)
     if len(pairs) == 0:
         return None
     reached = np.cumsum(pairs["count"].astype(np.int64))
-    # The value that would stand at this place if all were sorted.
-    place = math.floor(share * (int(reached[-1]) - 1))
+    # The value that would stand at this place, from 0, if all were sorted. Decimal shares such
+    # as 0.95 are a little off in binary: 19 of 20 must not become the 20th.
+    place = max(0, math.ceil(share * int(reached[-1]) - 1e-9) - 1)
     bucket = int(pairs["bucket"][np.searchsorted(reached, place, side="right")])
     return 0.0 if bucket == _ZERO else float(2 * math.exp(bucket * _LOG_GAMMA) / (_GAMMA + 1))
 

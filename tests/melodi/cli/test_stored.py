@@ -40,7 +40,7 @@ def test_a_newer_database_is_left_to_a_newer_version(shell: Shell) -> None:
     assert shell.melodi("db", "upgrade").code == 0
     before = sql(shell, "UPDATE alembic_version SET version_num = '9999'")
     for words in (*READERS, ("db", "upgrade"), ("serve",)):
-        ended = shell.melodi(*words)
+        ended = shell.melodi(*words, MELODI_API__LISTEN="127.0.0.1:0")
         assert ended.code == 1, words
         assert "newer" in ended.stderr
         assert "upgrade" in ended.stderr

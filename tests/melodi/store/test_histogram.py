@@ -1,5 +1,7 @@
 """Percentiles are within the stated error, however a histogram was put together."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -18,7 +20,8 @@ def of(numbers: list[float]) -> bytes:
 @given(numbers=values, share=st.floats(0, 1))
 def test_a_percentile_is_close_to_a_value_of_that_rank(numbers: list[float], share: float) -> None:
     """Off by no more than the stated ratio from the value at that place of the sorted list."""
-    true = sorted(numbers)[int(share * (len(numbers) - 1))]
+    rank = max(1, math.ceil(share * len(numbers) - 1e-9))
+    true = sorted(numbers)[rank - 1]
     assert quantile(of(numbers), share) == pytest.approx(true, rel=ERROR_RATIO * 1.000001)
 
 
@@ -39,3 +42,12 @@ def test_zero_is_a_value_and_nothing_is_none() -> None:
     """Zeros have percentile 0; no values have none."""
     assert quantile(of([0.0, 0.0, 5.0]), 0.5) == 0.0
     assert quantile(of([]), 0.5) is None
+
+
+def test_the_95th_percentile_of_four_is_the_largest() -> None:
+    """Nearest rank: few values do not make the tail disappear."""
+    four = of([43.7, 49.2, 79.8, 348.0])
+    assert quantile(four, 0.95) == pytest.approx(348.0, rel=ERROR_RATIO)
+    assert quantile(of([float(k) for k in range(1, 21)]), 0.95) == pytest.approx(
+        19, rel=ERROR_RATIO
+    )
