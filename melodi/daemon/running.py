@@ -47,7 +47,7 @@ async def running(
     them AlreadyOwned.
     """
     async with AsyncExitStack() as stack:
-        stack.enter_context(_lock(settings, api_url))
+        stack.enter_context(books_lock(settings, api_url))
         await asyncio.to_thread(upgrade, settings.database.url)
         engine = open_engine(settings.database.url)
         stack.callback(engine.dispose)
@@ -84,8 +84,8 @@ async def running(
         yield runtime
 
 
-def _lock(settings: Settings, api_url: str | None) -> AbstractContextManager[None]:
-    """The lock of this host's books in this database."""
+def books_lock(settings: Settings, api_url: str | None) -> AbstractContextManager[None]:
+    """The lock of this host's books in this database; entering it raises AlreadyOwned."""
     return owning(
         _state_folder(settings),
         host=settings.host,

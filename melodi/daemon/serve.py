@@ -14,9 +14,9 @@ from collectors.registry import Probe
 from melodi.api.app import create_api
 from melodi.clock import Clock
 from melodi.config import Settings, load
-from melodi.daemon.running import running
+from melodi.daemon.running import books_lock, running
 from melodi.daemon.runtime import Runtime
-from melodi.errors import MelodiError
+from melodi.errors import ConfigError, MelodiError
 from melodi.gateway.app import create_gateway
 from melodi.serving import App, bind, serving, url_of
 
@@ -100,8 +100,13 @@ async def served(
     async with contextlib.AsyncExitStack() as stack:
         listeners = listeners or stack.enter_context(Listeners())
         listeners.keep([api_place, *places.values()])
-        gateways = {name: listeners.on(place) for name, place in places.items()}
-        api_listener = listeners.on(api_place)
+        try:
+            gateways = {name: listeners.on(place) for name, place in places.items()}
+            api_listener = listeners.on(api_place)
+        except ConfigError:
+            # If another melodi holds the port, that it keeps these books says more.
+            with books_lock(settings, None):
+                raise
         api_url = url_of(api_listener)
         runtime = await stack.enter_async_context(
             running(settings, clock=clock, probes=probes, api_url=api_url)

@@ -129,12 +129,13 @@ def accepts(host: str, port: int) -> bool:
 def test_a_second_daemon_is_refused_with_the_first_ones_pid(
     shell: Shell, daemon: "subprocess.Popen[str]"
 ) -> None:
-    """Its message says who keeps the books, and what to do."""
-    urls(daemon)
-    second = shell.melodi("serve")
-    assert second.code == 2
-    assert f"pid {daemon.pid}" in second.stderr
-    assert is_clear(second.stderr)
+    """Its message says who keeps the books, and what to do; on the same port as on another."""
+    api, _ = urls(daemon)
+    for address in ("127.0.0.1:0", api.removeprefix("http://")):
+        second = shell.melodi("serve", MELODI_API__LISTEN=address)
+        assert second.code == 2
+        assert f"pid {daemon.pid}" in second.stderr
+        assert is_clear(second.stderr)
 
 
 def test_sighup_reads_the_settings_again_and_refuses_broken_ones(

@@ -203,7 +203,7 @@ async def test_a_taken_port_is_said_before_anything_is_opened(stage: Any, daemon
     """Two daemons on one port: the second one says which."""
     taken = daemon.api_url.removeprefix("http://")
     api = stage.settings.api.model_copy(update={"listen": taken})
-    settings = stage.settings.model_copy(update={"api": api})
+    settings = stage.settings.model_copy(update={"api": api, "host": "another"})
     with pytest.raises(ConfigError, match=f"cannot listen on {taken}"):
         async with served(settings, clock=CLOCK, probes=[]):
             pass
