@@ -172,12 +172,12 @@ async def test_stopping_closes_the_books_on_what_still_ran(stage: Any) -> None:
 
 
 async def test_what_was_learned_of_idle_power_outlives_a_restart(stage: Any) -> None:
-    """The second start knows it at once."""
+    """The second start knows it at once; edges of 25 ms leave a second's mean 5 % uncertain."""
     async with running(stage.settings, clock=CLOCK, probes=stage.probes()) as first:
         while not first.books.idle_watts:
             await asyncio.sleep(0.05)
     async with running(stage.settings, clock=CLOCK, probes=stage.probes()) as second:
-        assert second.books.idle_watts[DEVICE] == pytest.approx(110, rel=0.02)
+        assert second.books.idle_watts[DEVICE] == pytest.approx(110, rel=0.06)
 
 
 async def test_without_a_meter_requests_are_recorded_all_the_same(stage: Any) -> None:
