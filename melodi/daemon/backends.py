@@ -5,8 +5,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from collectors.base import Domain, Origin
+from collectors.base import Domain
 from melodi.config import BackendSettings
+from melodi.energy.window import summable
 from melodi.errors import BackendError, ConfigError
 from melodi.inference.describe import BackendView, describe
 from melodi.inference.request import Backend, BackendKind
@@ -79,13 +80,11 @@ def _backend(settings: BackendSettings) -> Backend:
 def _domains_for(settings: BackendSettings, domains: Sequence[Domain]) -> tuple[str, ...]:
     """The domains that were named, or all that may be added up.
 
-    Where a simulator is read at all it is what `auto` means: simulated and sensed joules do not
-    mix. Raises ConfigError for a domain that is not here.
+    Raises ConfigError for a domain that is not here.
     """
     if settings.devices == "auto":
-        usable = [domain for domain in domains if domain.summable]
-        simulated = [domain for domain in usable if domain.origin is Origin.SIMULATOR]
-        return tuple(domain.name for domain in simulated or usable)
+        usable = summable(domains)
+        return tuple(domain.name for domain in domains if domain.name in usable)
     known = {domain.name: domain for domain in domains}
     for name in settings.devices:
         if name not in known:

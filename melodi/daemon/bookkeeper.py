@@ -20,7 +20,7 @@ from melodi.energy.record import EnergyRecord
 from melodi.energy.total import RequestEnergy
 from melodi.inference.timeline import RequestTimeline
 from melodi.metrics import Metrics
-from melodi.sampling.sampler import Sample
+from melodi.sampling.station import Sample
 from melodi.store.records import Batch
 from melodi.store.spool import Spool
 from melodi.store.writer import RecordWriter

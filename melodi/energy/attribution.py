@@ -104,7 +104,7 @@ def settle(
     """
     if bin_.joules is None:
         raise ValueError("an unmeasured bin has no joules to divide; count its seconds instead")
-    idle, active, foreign = _split(bin_, setting)
+    idle, active, foreign = split(bin_, setting)
     seats = _seats(bin_, spans)
     total_tau = sum(seat.tau_ns for seat in seats)
     settlement = Settlement(foreign=foreign, divided=setting.idle_watts is not None)
@@ -134,7 +134,7 @@ def settle(
     return settlement
 
 
-def _split(bin_: Bin, setting: Setting) -> tuple[float, float, float]:
+def split(bin_: Bin, setting: Setting) -> tuple[float, float, float]:
     """Idle floor, active and foreign joules of a measured bin (I, A, F)."""
     assert bin_.joules is not None
     idle = min(bin_.joules, setting.least_watts * bin_.length_ns / NS_PER_SECOND)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from melodi.energy.accounts import MinuteAccounts
-from melodi.energy.attribution import Setting, Settlement, Share, settle
+from melodi.energy.attribution import Setting, Settlement, Share, settle, split
 from melodi.energy.bins import NS_PER_SECOND, UJ_PER_JOULE, Bin, Interval, Span
 from melodi.energy.idle import IdleLearner
 from melodi.energy.policies import Policy
@@ -224,10 +224,8 @@ def _touches(bin_: Bin, span: Span) -> bool:
 
 
 def _equal_share(bin_: Bin, span: Span, setting: Setting, *, among: int) -> Share:
-    assert bin_.joules is not None
     part = span.service.overlap_ns(bin_.start_ns, bin_.end_ns) / bin_.length_ns
-    idle = min(bin_.joules, setting.least_watts * bin_.length_ns / NS_PER_SECOND)
-    active = bin_.joules - idle
+    idle, active, _ = split(bin_, setting)
     own_active, own_idle = part * active / among, part * idle / among
     return Share(
         request=span.request,

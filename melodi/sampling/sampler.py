@@ -9,8 +9,6 @@ from collectors.base import Collector, Domain
 from melodi.clock import NS_PER_SECOND, Clock
 from melodi.sampling.station import Sample, Station
 
-__all__ = ["Sample", "Sampler"]
-
 STOP_SECONDS = 5
 
 log = structlog.get_logger(__name__)

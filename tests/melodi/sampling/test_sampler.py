@@ -18,7 +18,8 @@ from collectors.base import (
 )
 from collectors.errors import ReadFailed
 from melodi.clock import SystemClock, VirtualClock
-from melodi.sampling.sampler import Sample, Sampler
+from melodi.sampling.sampler import Sampler
+from melodi.sampling.station import Sample
 
 MS = 1_000_000
 
