@@ -1,12 +1,11 @@
 """Settings: environment over melodi.toml over defaults; read by the CLI and the daemon only."""
 
 import os
-import re
 import socket
 import tomllib
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -26,32 +25,10 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from melodi.durations import UNITS_NS, format_duration, parse_duration
 from melodi.errors import ConfigError
 from melodi.inference.request import check_api_key, check_url
-
-_UNITS_NS = {
-    "ms": 1_000_000,
-    "s": 1_000_000_000,
-    "m": 60_000_000_000,
-    "h": 3_600_000_000_000,
-    "d": 86_400_000_000_000,
-}
-
-
-def parse_duration(text: object) -> int:
-    """Nanoseconds of `50ms`, `3s`, `10m`, `2h` or `7d`; raises ValueError for anything else."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", str(text).strip(), re.ASCII)
-    if match is None:
-        raise ValueError(f"{text!r} is no duration; write one such as 50ms, 3s, 10m, 2h or 7d")
-    return round(float(match[1]) * _UNITS_NS[match[2]])
-
-
-def format_duration(ns: int) -> str:
-    """The shortest way to write a duration that `parse_duration` reads back."""
-    for unit, size_ns in reversed(_UNITS_NS.items()):
-        if ns % size_ns == 0 and ns >= size_ns:
-            return f"{ns // size_ns}{unit}"
-    return f"{ns / _UNITS_NS['ms']:g}ms"
+from melodi.spelling import did_you_mean
 
 
 def parse_address(text: object) -> str:
@@ -72,7 +49,7 @@ def is_loopback(address: str) -> bool:
 
 
 def _at_least_a_ms(ns: int) -> int:
-    if ns < _UNITS_NS["ms"]:
+    if ns < UNITS_NS["ms"]:
         raise ValueError("no meter is read more often than every 1ms; write 1ms or longer")
     return ns
 
@@ -297,7 +274,21 @@ def _explain(error: ValidationError, path: Path | None) -> str:
         place = ".".join(str(part) for part in one["loc"])
         reason = one["msg"].removeprefix("Value error, ")
         if one["type"] == "extra_forbidden":
-            reason = "there is no such setting"
+            reason = "there is no such setting" + _known_instead(one["loc"])
         lines.append(f"  {place}: {reason}")
     source = path or "melodi.toml or a MELODI_ variable"
     return f"settings in {source} are not usable; mend:\n" + "\n".join(lines)
+
+
+def _known_instead(place: tuple[int | str, ...]) -> str:
+    """The setting that was probably meant by the last word of a place."""
+    section: Any = Settings
+    for part in place[:-1]:
+        if isinstance(part, str):
+            section = _inside(section.model_fields[part].annotation)
+    return did_you_mean(str(place[-1]), section.model_fields)
+
+
+def _inside(annotation: Any) -> Any:
+    """The table in a field, or in a list of tables."""
+    return next(iter(get_args(annotation)), annotation)

@@ -1,8 +1,10 @@
 """The HTTP API, put together."""
 
+import re
 from collections.abc import Iterable
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 
 import melodi
@@ -29,6 +31,8 @@ _RESOURCES = (
     *(domains, backends, inventory, doctor, health),
 )
 
+FIRST_SENTENCE = re.compile(r"\.(?:\s|$)")
+
 
 def create_api(services: Services, *, names: Iterable[str] = ()) -> FastAPI:
     """The API on top of a running daemon.
@@ -45,7 +49,11 @@ def create_api(services: Services, *, names: Iterable[str] = ()) -> FastAPI:
         responses=PROBLEM_RESPONSES,
     )
     for resource in _RESOURCES:
-        app.include_router(resource.router(services))
+        routes = resource.router(services)
+        for route in routes.routes:
+            if isinstance(route, APIRoute):
+                route.summary = FIRST_SENTENCE.split(route.description)[0]
+        app.include_router(routes)
     handle_errors(app)
     app.add_middleware(Guard, names=tuple(names))
     return app

@@ -1,6 +1,7 @@
-"""`/metrics`, `/healthz` and `/readyz`: for what watches the daemon."""
+"""`/`, `/metrics`, `/healthz` and `/readyz`: for a browser, and for what watches the daemon."""
 
 from fastapi import APIRouter, Response
+from fastapi.responses import RedirectResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from melodi.api.answers import json_answer, problem
@@ -10,6 +11,11 @@ from melodi.api.services import Services
 def router(services: Services) -> APIRouter:
     """The routes of this resource."""
     routes = APIRouter(tags=["health"])
+
+    @routes.get("/", include_in_schema=False)
+    def start() -> RedirectResponse:
+        """Whoever opens the address in a browser finds what can be asked."""
+        return RedirectResponse("/docs")
 
     @routes.get("/metrics", response_class=Response)
     def metrics() -> Response:

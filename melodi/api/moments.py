@@ -3,10 +3,10 @@
 import re
 from datetime import datetime, timedelta
 
+from melodi.clock import NS_PER_SECOND
+from melodi.durations import parse_duration
 from melodi.store.queries import BadQuery
 
-_UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-_AGO = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
 # A plus sign that was not escaped in the query arrives as a space.
 _LOST_PLUS = re.compile(r" (\d\d:?\d\d)$")
 
@@ -14,8 +14,8 @@ _LOST_PLUS = re.compile(r" (\d\d:?\d\d)$")
 def parse_moment(text: str, *, now: datetime) -> datetime:
     """`2026-11-21T08:00:00Z`, or `90s`, `1h`, `7d` before `now`; BadQuery for anything else."""
     try:
-        if ago := _AGO.fullmatch(text):
-            return now - timedelta(seconds=float(ago[1]) * _UNITS[ago[2]])
+        if (ago_ns := _duration(text)) is not None:
+            return now - timedelta(microseconds=ago_ns / 1_000)
         moment = datetime.fromisoformat(_LOST_PLUS.sub(r"+\1", text))
     except (ValueError, OverflowError) as error:
         raise BadQuery(
@@ -28,8 +28,14 @@ def parse_moment(text: str, *, now: datetime) -> datetime:
 
 def parse_step(text: str) -> int:
     """Seconds of `60s`, `5m`, `1h` or `1d`; BadQuery for anything else, or less than a second."""
-    match = _AGO.fullmatch(text)
-    seconds = float(match[1]) * _UNITS[match[2]] if match else 0.0
-    if not (seconds >= 1 and seconds.is_integer()):
+    ns = _duration(text) or 0
+    if ns < NS_PER_SECOND or ns % NS_PER_SECOND:
         raise BadQuery(f"{text!r} is no step; write whole seconds or more: 60s, 5m, 1h, 1d")
-    return int(seconds)
+    return ns // NS_PER_SECOND
+
+
+def _duration(text: str) -> int | None:
+    try:
+        return parse_duration(text)
+    except ValueError:
+        return None

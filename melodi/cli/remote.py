@@ -13,6 +13,29 @@ if TYPE_CHECKING:
 FINAL_SECONDS = 60
 
 
+async def ask_first(api_url: str, *, backend: str, model: str) -> None:
+    """Raise BackendError where the daemon's backend cannot serve the model."""
+    import aiohttp
+
+    from melodi.inference.readiness import check_servable
+    from melodi.inference.request import BackendKind
+
+    try:
+        async with aiohttp.ClientSession(api_url) as session, session.get("/v1/backends") as answer:
+            listed = (await answer.json())["items"]
+    except aiohttp.ClientError:
+        raise BackendError(f"the daemon at {api_url} does not answer; see its log") from None
+    for one in listed:
+        if one["name"] == backend:
+            check_servable(
+                model,
+                backend=backend,
+                kind=BackendKind(one["kind"]),
+                error=one["error"],
+                models=[known["name"] for known in one["models"]],
+            )
+
+
 async def send_through(
     api_url: str,
     prompts: Iterable[dict[str, Any]],

@@ -9,7 +9,7 @@ import typer
 
 from melodi.cli.options import Config, Json
 from melodi.cli.output import print_json, print_records, progress, record_json, say
-from melodi.cli.remote import send_through
+from melodi.cli.remote import ask_first, send_through
 
 if TYPE_CHECKING:
     from melodi.config import Settings
@@ -119,6 +119,7 @@ async def _run(settings: "Settings", job: Job) -> "list[EnergyRecord]":
             api_url = taken.owner.api_url
             say(f"the daemon with pid {taken.owner.pid} measures here: sending through {api_url}")
             prompts = [{"backend": job.backend, **one} for one in job.requests()]
+            await ask_first(api_url, backend=job.backend, model=job.model)
             return await send_through(api_url, prompts, concurrency=job.concurrency, on_done=done)
 
 
@@ -128,13 +129,22 @@ async def _send_from_here(
     """Measure, dispatch, and wait for every record to be final."""
     from melodi.clock import SystemClock
     from melodi.daemon.running import running
+    from melodi.inference.readiness import check_servable
     from melodi.inference.request import PromptRequest
 
     async with running(settings, clock=SystemClock()) as runtime:
         for fault in runtime.faults():
             say(f"warning: {fault}")
         target = runtime.backend(job.backend)
-        await runtime.backends_known.look()
+        views = {view.name: view for view in await runtime.backends_known.look()}
+        view = views[job.backend]
+        check_servable(
+            job.model,
+            backend=view.name,
+            kind=view.kind,
+            error=view.error,
+            models=[one.name for one in view.models],
+        )
         requests = [PromptRequest(backend=target, **one) for one in job.requests()]
         ids: list[str] = []
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
 
 from melodi.datasets.formats import PARSERS, Problem, Row, decode
 from melodi.datasets.turns import BrokenRow, Message, turns_of
 from melodi.errors import PromptSetError
+from melodi.spelling import did_you_mean
 
 __all__ = ["Message", "Problem", "Prompt", "PromptSet", "bundled", "load"]
 
@@ -86,7 +86,7 @@ def _find(name_or_path: str | Path) -> tuple[Path, str | None]:
         raise _unreadable(path, error) from error
     raise PromptSetError(
         f"{str(name_or_path)!r} is neither a bundled prompt set nor a file"
-        f"{_did_you_mean(name, known)}; give a path, or a bundled set: {', '.join(known)}"
+        f"{did_you_mean(name, known)}; give a path, or a bundled set: {', '.join(known)}"
     )
 
 
@@ -181,7 +181,7 @@ def _only(prompts: list[Prompt], task: str, name: str) -> list[Prompt]:
     known = sorted({prompt.task for prompt in prompts if prompt.task is not None})
     choice = f"choose one of {', '.join(known)}" if known else "it names no tasks: ask for none"
     raise PromptSetError(
-        f"{name} has no prompt of task {task!r}{_did_you_mean(task, known)}; {choice}"
+        f"{name} has no prompt of task {task!r}{did_you_mean(task, known)}; {choice}"
     )
 
 
@@ -194,11 +194,6 @@ def _unreadable(path: Path, error: OSError) -> PromptSetError:
 def _rank(prompt_id: str, seed: int) -> bytes:
     # a hash rather than `random`, whose shuffles may change between versions of Python
     return sha256(f"{seed}:{prompt_id}".encode()).digest()
-
-
-def _did_you_mean(word: str, known: list[str]) -> str:
-    close = get_close_matches(word, known, n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def _bundled_folder() -> Path:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from melodi.energy.record import Quality
+from melodi.spelling import did_you_mean
 from melodi.store.figures import Group, Rates, group_of
 from melodi.store.measures import AMOUNTS, INPUTS, Tally, total
 from melodi.store.queries import BadQuery, RequestFilter, conditions
@@ -55,7 +56,8 @@ def parse_by(text: str) -> tuple[str, ...]:
     for name in names:
         if name not in (*IN_ROLLUPS, *IN_ROWS):
             known = ", ".join((*IN_ROLLUPS, *IN_ROWS))
-            raise BadQuery(f"there is nothing to group by called {name!r}; choose from {known}")
+            hint = did_you_mean(name, (*IN_ROLLUPS, *IN_ROWS))
+            raise BadQuery(f"there is nothing to group by called {name!r}{hint}: use {known}")
     return names
 
 

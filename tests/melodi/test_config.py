@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from melodi.config import format_duration, load, origins, parse_duration
+from melodi.config import load, origins
+from melodi.durations import format_duration, parse_duration
 from melodi.errors import ConfigError
 
 
@@ -57,7 +58,13 @@ def test_the_environment_wins_over_the_file(toml: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[sampling]\nnvml_perod = '1s'", "sampling.nvml_perod: there is no such setting"),
+        ("[sampling]\nnvml_perod = '1s'", "no such setting (did you mean nvml_period?)"),
+        ("samplin = 1", "samplin: there is no such setting (did you mean sampling?)"),
+        (
+            "[[backends]]\nname = 'a'\nkind = 'vllm'\nurl = 'http://127.0.0.1'\nlisen = '1'",
+            "backends.0.lisen: there is no such setting (did you mean listen?)",
+        ),
+        ("[sampling.nvml_period]\nx = 1", "sampling.nvml_period: {'x': 1} is no duration"),
         ("[sampling]\nnvml_period = '0s'", "sampling.nvml_period"),
         ("[sampling]\nnvml_period = 50", "50 is no duration; write one such as 50ms"),
         ("[sampling]\nrapl_period = '0.9ms'", "write 1ms or longer"),

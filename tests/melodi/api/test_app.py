@@ -41,6 +41,15 @@ def test_ready_means_no_faults(client: TestClient, daemon: Any) -> None:
     assert client.get("/healthz").json() == {"healthy": True}
 
 
+def test_a_browser_is_led_to_a_page_that_says_what_each_route_gives(client: TestClient) -> None:
+    """The address alone leads there, and the list of routes speaks in sentences."""
+    assert client.get("/", follow_redirects=False).headers["location"] == "/docs"
+    paths = client.get("/openapi.json").json()["paths"]
+    summaries = [one["summary"] for path in paths.values() for one in path.values()]
+    assert "Windows, newest first" in summaries
+    assert any("0.2 s" in one for one in summaries)
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [("GET", "/nowhere", 404), ("GET", "/v1/requests/x", 404), ("DELETE", "/v1/requests", 405)],

@@ -26,6 +26,7 @@ def configured(shell: Shell, simulator: RunningSimulator) -> Shell:
     (shell.folder / "melodi.toml").write_text(
         f'[collectors]\nsimulated = "{simulator.url}"\n'
         f'[[backends]]\nname = "sim"\nkind = "vllm"\nurl = "{simulator.url}"\n'
+        f'[[backends]]\nname = "other"\nkind = "openai"\nurl = "{simulator.url}"\n'
         '[[backends]]\nname = "down"\nkind = "vllm"\nurl = "http://127.0.0.1:9"\n'
     )
     return shell

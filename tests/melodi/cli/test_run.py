@@ -78,21 +78,35 @@ def test_a_mistake_is_explained_without_a_traceback(
     ("words", "message"),
     [
         (("--backend", "down", "--model", "m"), "is not reachable: start it or mend its url"),
-        (("--backend", "sim", "--model", "nobody"), "nobody"),
+        (
+            ("--backend", "sim", "--model", "simulate"),
+            "has no model 'simulate' (did you mean simulated?)",
+        ),
+        (("--backend", "sim", "--model", "nobody"), "has no model 'nobody'; it has simulated"),
     ],
 )
-def test_a_backend_that_refuses_leaves_error_records(
+def test_what_cannot_be_served_is_said_before_anything_is_sent(
     configured: Shell, words: tuple[str, ...], message: str
 ) -> None:
-    """A backend that is down, a model that it does not have: said once, recorded each time."""
+    """A backend that is down, a model that it does not have: one line, and no records."""
+    ended = configured.melodi("run", "--prompts", "melodi-60", "--limit", "2", *words, "--json")
+    assert ended.code == 1
+    assert message in ended.stderr
+    assert is_clear(ended.stderr)
+    assert ended.stdout == ""
+    assert json.loads(configured.melodi("requests", "--json").stdout)["items"] == []
+
+
+def test_a_backend_that_refuses_leaves_error_records(configured: Shell) -> None:
+    """A server that lists nothing is asked; what it refuses is said once, recorded each time."""
+    words = ("--backend", "other", "--model", "nobody")
     ended = configured.melodi("run", "--prompts", "melodi-60", "--limit", "2", *words, "--json")
     assert ended.code == 1
     assert "2 of 2 failed" in ended.stderr
-    assert message in ended.stderr
     assert is_clear(ended.stderr)
     items = json.loads(ended.stdout)["items"]
     assert [one["status"] for one in items] == ["error", "error"]
-    assert all(message in one["error"] for one in items)
+    assert all("nobody" in one["error"] for one in items)
     assert all(one["energy_joules"] is None for one in items)
 
 

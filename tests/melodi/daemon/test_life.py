@@ -182,3 +182,7 @@ def test_a_run_beside_the_daemon_goes_through_it(
     assert refused.code == 1
     assert "no backend is called 'nowhere'" in refused.stderr
     assert is_clear(refused.stderr)
+    unknown = shell.melodi(*words, "--backend", "sim", "--model", "nobody")
+    assert unknown.code == 1
+    assert "backend sim has no model 'nobody'" in unknown.stderr
+    assert len(json.loads(shell.melodi("requests", "--json").stdout)["items"]) == 3
