@@ -50,7 +50,12 @@ class Domain:
     range_uj: int | None = None
     """A counter wraps after this many microjoules; None: it never wraps, so a fall is a reset."""
     refresh_ns: int | None = None
-    """How often the hardware renews the value; None: unknown."""
+    """How often the hardware tells something new; None: unknown."""
+    lag_ns: int = 0
+    """A gauge's value is of so long before it was read, give or take as much.
+
+    Half of how long a value is shown, and half of what it is a mean over.
+    """
     max_power_watts: float | None = None
     """No true power exceeds this; None: unknown."""
     origin: Origin = Origin.SENSOR
@@ -107,7 +112,8 @@ class Conditions:
     power_limit_watts: float | None = None
     temperature_celsius: int | None = None
     utilisation_ratio: float | None = None
-    throttle_reasons: tuple[str, ...] = ()
+    throttle_reasons: tuple[str, ...] | None = None
+    """Empty: it says that nothing throttles it."""
 
 
 class Collector(Protocol):

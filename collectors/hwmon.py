@@ -3,10 +3,10 @@
 from collections import Counter
 from pathlib import Path
 
-from collectors.base import Conditions, Domain, Measure, NowNs, Reading, Readings
+from collectors.base import Conditions, Domain, NowNs, Readings
 from collectors.errors import ReadFailed, Unavailable
 from collectors.hwmon_channels import Channel, find_channels
-from collectors.sysfs import NumberFile, open_each, read_each
+from collectors.sysfs import FileMeter, open_each, read_each
 
 _ABSENT = (
     "nothing to do where no GPU of AMD or Intel and no Grace CPU is built in; else load its "
@@ -20,27 +20,15 @@ _GRANT = (
 _AMBIGUOUS = "nothing tells these sensors apart after a reboot; ask for a label in their driver"
 
 
-class _Meter:
-    """One channel, kept open; opening one raises as NumberFile does."""
+def _open(channel: Channel, *, sysfs_root: Path, now_ns: NowNs) -> FileMeter:
+    name = channel.domain.name
 
-    def __init__(self, channel: Channel, *, sysfs_root: Path, now_ns: NowNs) -> None:
-        self.domain = channel.domain
-        name = channel.domain.name
+    def find() -> Path | None:
+        """The chip may have come back under another number."""
+        channels = find_channels(sysfs_root)
+        return next((one.path for one in channels if one.domain.name == name), None)
 
-        def find() -> Path | None:
-            """The chip may have come back under another number."""
-            channels = find_channels(sysfs_root)
-            return next((one.path for one in channels if one.domain.name == name), None)
-
-        self._file = NumberFile(name, find, grant=_GRANT, now_ns=now_ns)
-        self.close = self._file.close
-
-    def read(self) -> Reading:
-        """Microjoules or microwatts, as the files give them."""
-        at_ns, half_width_ns, value = self._file.timed()
-        if self.domain.measure is Measure.COUNTER:
-            return Reading(self.domain.name, at_ns, half_width_ns, energy_uj=value)
-        return Reading(self.domain.name, at_ns, half_width_ns, power_uw=value)
+    return FileMeter(channel.domain, find, grant=_GRANT, now_ns=now_ns)
 
 
 class HwmonCollector:
@@ -57,10 +45,10 @@ class HwmonCollector:
             raise Unavailable(reason, remedy=_ABSENT)
         seen = Counter(channel.domain.name for channel in channels)
 
-        def open_one(channel: Channel) -> _Meter:
+        def open_one(channel: Channel) -> FileMeter:
             if seen[channel.domain.name] > 1:
                 raise ReadFailed(f"several sensors are {channel.domain.name}", remedy=_AMBIGUOUS)
-            return _Meter(channel, sysfs_root=sysfs_root, now_ns=now_ns)
+            return _open(channel, sysfs_root=sysfs_root, now_ns=now_ns)
 
         self._meters, self.unproven = open_each(open_one, channels)
         """Why channels that exist are not among the domains."""

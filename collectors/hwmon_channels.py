@@ -91,6 +91,7 @@ def _channel(chip: Path, folder: Path, channel: str, attribute: str) -> Channel:
     # Firmware names a socket for good; any other label repeats from one card to the next.
     place = (chip_name, owner) if owner else (chip_name, device, label or f"{what}{channel}")
     socket = owner.rpartition(" ")[2]
+    refresh_ns = _refresh_ns(folder, channel, attribute)
     return Channel(
         path=folder / f"{what}{channel}_{how}",
         group=f"socket {socket}" if owner else f"card {device}",
@@ -101,7 +102,8 @@ def _channel(chip: Path, folder: Path, channel: str, attribute: str) -> Channel:
             scope=role.scope,
             source=f"hwmon:{attribute}",
             measure=Measure.COUNTER if what == "energy" else Measure.GAUGE,
-            refresh_ns=_refresh_ns(folder, channel, attribute),
+            refresh_ns=refresh_ns,
+            lag_ns=0 if what == "energy" else (refresh_ns or 0) // 2,
             max_power_watts=_max_power_watts(folder, channel),
             summable=role.kind is not Kind.PLATFORM,
             description=f"{chip_name} {label}".strip(),

@@ -8,6 +8,7 @@ from collectors.base import Conditions, Domain, Kind, Measure, NowNs, Reading
 from collectors.errors import ReadFailed
 from collectors.frozen import Stillness
 from collectors.nvml_sensors import LOST_REMEDY, PATIENCE, choose_sensors
+from collectors.nvml_timing import refresh_and_lag_ns
 
 _FIRST_RETRY_NS = 1_000_000_000
 _LAST_RETRY_NS = 60_000_000_000
@@ -53,13 +54,16 @@ class Gpu:
         self._limit_mw: int | None = None
         self._stillness = Stillness()
         self._shape_stillness = Stillness()
+        architecture = self._answer("nvmlDeviceGetArchitecture")
+        refresh_ns, lag_ns = refresh_and_lag_ns(nvml, architecture, self._sensors)
         self.domain = Domain(
             name=f"gpu:{self.uuid}",
             kind=Kind.GPU,
             scope=self._sensors.scope,
             source=self._sensors.source,
             measure=self._sensors.measure,
-            refresh_ns=self._refresh_ns(),
+            refresh_ns=refresh_ns,
+            lag_ns=lag_ns,
             description=self._answer("nvmlDeviceGetName") or "",
         )
         self._renew_limit()
@@ -97,7 +101,7 @@ class Gpu:
         if utilisation is not None:
             self._stillness.see_utilisation(utilisation.gpu / 100)
             self._shape_stillness.see_utilisation(utilisation.gpu / 100)
-        reasons = ask("nvmlDeviceGetCurrentClocksThrottleReasons") or 0
+        bits = ask("nvmlDeviceGetCurrentClocksThrottleReasons")
         self._renew_limit()
         return Conditions(
             domain=self.domain.name,
@@ -107,9 +111,7 @@ class Gpu:
             power_limit_watts=None if self._limit_mw is None else self._limit_mw / 1_000,
             temperature_celsius=ask("nvmlDeviceGetTemperature", nvml.NVML_TEMPERATURE_GPU),
             utilisation_ratio=None if utilisation is None else utilisation.gpu / 100,
-            throttle_reasons=tuple(
-                name for bit, name in _THROTTLE_REASONS.items() if reasons & bit
-            ),
+            throttle_reasons=None if bits is None else _reasons(bits),
         )
 
     def running_processes(self) -> dict[int, int | None] | None:
@@ -177,21 +179,6 @@ class Gpu:
             max_power_watts = _POWER_MARGIN * self._limit_mw / 1_000
             self.domain = replace(self.domain, max_power_watts=max_power_watts)
 
-    def _refresh_ns(self) -> int | None:
-        """How often the power sensor is renewed, as published for some architectures.
-
-        "Part-time power measurements" (SC24): Volta 20 ms; GA100, GA10x, Ada and Hopper 100 ms.
-        Energy counters are reported to move every 20 to 100 ms, so the same figure is safe there.
-        """
-        nvml = self._nvml
-        published = {
-            nvml.NVML_DEVICE_ARCH_VOLTA: 20_000_000,
-            nvml.NVML_DEVICE_ARCH_AMPERE: 100_000_000,
-            nvml.NVML_DEVICE_ARCH_ADA: 100_000_000,
-            nvml.NVML_DEVICE_ARCH_HOPPER: 100_000_000,
-        }
-        return published.get(self._answer("nvmlDeviceGetArchitecture"))
-
     def _answer(self, function: str, *args: object) -> Any | None:
         """What the binding says; None where this GPU or this driver does not tell."""
         handle = self._handle
@@ -201,6 +188,10 @@ class Gpu:
             return getattr(self._nvml, function)(handle, *args)
         except self._nvml.NVMLError:
             return None
+
+
+def _reasons(bits: int) -> tuple[str, ...]:
+    return tuple(name for bit, name in _THROTTLE_REASONS.items() if bits & bit)
 
 
 def _dead_codes(nvml: Any) -> set[int]:

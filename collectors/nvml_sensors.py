@@ -31,6 +31,8 @@ class Sensors:
     """`gpu`, or `module` where a superchip's sensor covers its CPU too."""
     read: Ask
     """Millijoules of a counter, milliwatts of a gauge."""
+    is_mean: bool = False
+    """Whether it may be a trailing mean: no good for short requests."""
     read_shape_mw: Ask | None = None
     """Power beside a counter, of the same scope, where it can be had."""
 
@@ -56,14 +58,12 @@ def _field_mw(field: str, scope: str) -> Ask:
 
 
 _NOW_MW = {scope: _field_mw("NVML_FI_DEV_POWER_INSTANT", scope) for scope in ("gpu", "module")}
+_MEAN_MW = _field_mw("NVML_FI_DEV_POWER_AVERAGE", "gpu")
 _GAUGES = (
     Sensors(Measure.GAUGE, "nvml:power_instant", "gpu", _NOW_MW["gpu"]),
     Sensors(Measure.GAUGE, "nvml:power_instant", "module", _NOW_MW["module"]),
-    # On most GPUs these two are trailing means of a second: no good for short requests.
-    Sensors(
-        Measure.GAUGE, "nvml:power_average", "gpu", _field_mw("NVML_FI_DEV_POWER_AVERAGE", "gpu")
-    ),
-    Sensors(Measure.GAUGE, "nvml:power_usage", "gpu", _usage_mw),
+    Sensors(Measure.GAUGE, "nvml:power_average", "gpu", _MEAN_MW, is_mean=True),
+    Sensors(Measure.GAUGE, "nvml:power_usage", "gpu", _usage_mw, is_mean=True),
 )
 
 
@@ -92,7 +92,7 @@ def choose_sensors(nvml: Any, handle: Any, sleep: Callable[[float], None]) -> Se
     if answers(_energy_mj):
         scope = "module" if answers(_NOW_MW["module"], attempts=1) else "gpu"
         shape = _NOW_MW[scope] if answers(_NOW_MW[scope]) else None
-        return Sensors(Measure.COUNTER, "nvml:total_energy", scope, _energy_mj, shape)
+        return Sensors(Measure.COUNTER, "nvml:total_energy", scope, _energy_mj, read_shape_mw=shape)
     for gauge in _GAUGES:
         if answers(gauge.read):
             return gauge

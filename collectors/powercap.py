@@ -22,7 +22,7 @@ class Zone:
     kind: Kind
     range_uj: int | None
     die_of: str | None = None
-    """The package, such as `package:0`, that this zone is one die of."""
+    """What this zone is one die's part of: `package:0`, `dram:0`."""
 
     @property
     def energy_path(self) -> Path:
@@ -59,25 +59,19 @@ def _by_preference(index: str) -> tuple[bool, list[int]]:
 
 
 def _zone(path: Path, name: str, parent: str) -> Zone | None:
-    if match := _PACKAGE.fullmatch(name):
-        package, die = match.groups()
-        domain = f"package:{package}"
-        if die is None:
-            return Zone(path, domain, Kind.CPU, _range_uj(path))
-        return Zone(
-            path,
-            f"{domain}-die:{die}",
-            Kind.CPU,
-            _range_uj(path),
-            die_of=domain,
-        )
     if match := _PSYS.fullmatch(name):
         return Zone(path, f"psys:{match[1] or 0}", Kind.PLATFORM, _range_uj(path))
-    if name == "dram" and (match := _PACKAGE.fullmatch(parent)):
-        package, die = match.groups()
-        domain = f"dram:{package}" if die is None else f"dram:{package}-die:{die}"
-        return Zone(path, domain, Kind.DRAM, _range_uj(path))
-    return None
+    scope, kind, package = "package", Kind.CPU, name
+    if name == "dram":
+        scope, kind, package = "dram", Kind.DRAM, parent
+    match = _PACKAGE.fullmatch(package)
+    if match is None:
+        return None
+    socket, die = match.groups()
+    whole = f"{scope}:{socket}"
+    if die is None:
+        return Zone(path, whole, kind, _range_uj(path))
+    return Zone(path, f"{whole}-die:{die}", kind, _range_uj(path), die_of=whole)
 
 
 def _range_uj(path: Path) -> int | None:

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from collectors.base import Conditions, Domain, Kind, Measure, NowNs, Reading, Readings
+from collectors.base import Conditions, Domain, Kind, Measure, NowNs, Readings
 from collectors.counter import DEFAULT_MAX_POWER_WATTS
 from collectors.errors import ReadFailed, Unavailable
 from collectors.powercap import Zone, find_zones
-from collectors.sysfs import NumberFile, open_each, read_each
+from collectors.sysfs import FileMeter, open_each, read_each
 
 # About 1 ms for every energy status register, by Intel's manual (SDM volume 3, "RAPL Interfaces").
 _REFRESH_NS = 1_000_000
@@ -28,26 +28,17 @@ GRANT = (
 )
 
 
-class _Meter:
-    """One zone's counter; opening one raises as NumberFile does."""
+class _Meter(FileMeter):
+    """One zone's counter."""
 
     def __init__(self, zone: Zone, *, sysfs_root: Path, now_ns: NowNs) -> None:
-        self.zone = zone
-        self.domain = _domain(zone)
-
         def find() -> Path | None:
             """The zone may have come back under another index."""
             zones = find_zones(sysfs_root)
             return next((one.energy_path for one in zones if one.domain == zone.domain), None)
 
-        self._file = NumberFile(zone.domain, find, grant=GRANT, now_ns=now_ns)
-        self.energy_uj = self._file.value
-        self.close = self._file.close
-
-    def read(self) -> Reading:
-        """The counter now; raises ReadFailed where the zone is away or gives no number."""
-        at_ns, half_width_ns, energy_uj = self._file.timed()
-        return Reading(self.domain.name, at_ns, half_width_ns, energy_uj)
+        super().__init__(_domain(zone), find, grant=GRANT, now_ns=now_ns)
+        self.die_of = zone.die_of
 
 
 class RaplCollector:
@@ -112,24 +103,24 @@ def _domain(zone: Zone) -> Domain:
 
 
 def _without_mirrors(meters: list[_Meter], sleep: Callable[[float], None]) -> list[_Meter]:
-    """The meters, those dies of a package that show one and the same counter merged into one.
+    """The meters, dies of a package or their memories that show one counter merged into one.
 
     Some AMD processors list a zone for each die, and all of them read the counter of the socket.
     """
     kept: list[_Meter] = []
     for meter in meters:
-        package = meter.zone.die_of
-        rivals = [other for other in kept if package and other.zone.die_of == package]
+        whole = meter.die_of
+        rivals = [other for other in kept if whole and other.die_of == whole]
         original = next((other for other in rivals if _mirrors(other, meter, sleep)), None)
         if original is None:
             kept.append(meter)
             continue
         meter.close()
         original.domain = replace(original.domain, description="seen through several dies")
-    dies = Counter(meter.zone.die_of for meter in kept)
+    dies = Counter(meter.die_of for meter in kept)
     for meter in kept:
-        if meter.domain.description and dies[meter.zone.die_of] == 1:
-            meter.domain = replace(meter.domain, name=str(meter.zone.die_of))
+        if meter.domain.description and dies[meter.die_of] == 1:
+            meter.domain = replace(meter.domain, name=str(meter.die_of))
     return kept
 
 
@@ -137,7 +128,7 @@ def _mirrors(one: _Meter, other: _Meter, sleep: Callable[[float], None]) -> bool
     """Whether `other` lies between two readings of `one`, now and after it has moved on."""
 
     def lies_between() -> bool:
-        before_uj, between_uj, after_uj = one.energy_uj(), other.energy_uj(), one.energy_uj()
+        before_uj, between_uj, after_uj = one.value(), other.value(), one.value()
         return before_uj <= between_uj <= after_uj
 
     if not lies_between():

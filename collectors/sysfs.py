@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from collectors.base import Domain, Failure, NowNs, Reading, Readings
+from collectors.base import Domain, Failure, Measure, NowNs, Reading, Readings
 from collectors.errors import CollectorError, NotPermitted, ReadFailed
 
 _RETRY_NS = 1_000_000_000
@@ -91,6 +91,25 @@ class NumberFile:
 
     def _failed(self, error: Exception) -> ReadFailed:
         return ReadFailed(f"{self._domain}: {error}", remedy=_RETRIED)
+
+
+class FileMeter:
+    """One domain that a file shows in microjoules or microwatts; raises as NumberFile does."""
+
+    def __init__(
+        self, domain: Domain, find: Callable[[], Path | None], *, grant: str, now_ns: NowNs
+    ) -> None:
+        self.domain = domain
+        self._file = NumberFile(domain.name, find, grant=grant, now_ns=now_ns)
+        self.value = self._file.value
+        self.close = self._file.close
+
+    def read(self) -> Reading:
+        """What the file says now; raises ReadFailed where it is away or gives no number."""
+        at_ns, half_width_ns, value = self._file.timed()
+        if self.domain.measure is Measure.COUNTER:
+            return Reading(self.domain.name, at_ns, half_width_ns, energy_uj=value)
+        return Reading(self.domain.name, at_ns, half_width_ns, power_uw=value)
 
 
 class Meter(Protocol):

@@ -230,7 +230,7 @@ def _hardware(devices: list[Conditions]) -> dict[str, Any]:
             default=None,
         ),
         "throttle_reasons": tuple(
-            sorted({word for one in devices for word in one.throttle_reasons})
+            sorted({word for one in devices for word in one.throttle_reasons or ()})
         ),
     }
 

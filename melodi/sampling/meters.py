@@ -60,7 +60,8 @@ class EnergyCurve:
         self._awake_ns, self._stalled = None, False
         if not counts:
             self._power_uw = value
-            return self._append(reading.at_ns, reading.half_width_ns, None, "suspended")
+            at_ns, half_width_ns = reading.at_ns - self.domain.lag_ns, self.domain.lag_ns
+            return self._append(at_ns, half_width_ns + reading.half_width_ns, None, "suspended")
         self._counter = _counter_of(self.domain)
         self._counter.feed(reading.at_ns, value)
         # It may be as old as a refresh is long.
@@ -87,18 +88,24 @@ class EnergyCurve:
         return self._append(at_ns, half_ns, step.energy_uj)
 
     def _integrate(self, reading: Reading, polled_ns: int | None) -> Bin | None:
-        """A gauge: trapezoids between readings; nobody knows what happened in a stall."""
+        """A gauge: trapezoids between readings; nobody knows what happened in a stall.
+
+        What a sensor shows late moves the edge as far back: the energy that trailing means add
+        up to is what had been used at some moment of the time that they cover.
+        """
         last_uw, self._power_uw = self._power_uw, reading.power_uw
         if reading.power_uw is None:
             return None
+        at_ns = reading.at_ns - self.domain.lag_ns
+        half_width_ns = reading.half_width_ns + self.domain.lag_ns
         if last_uw is None or polled_ns is None:
-            return self._append(reading.at_ns, reading.half_width_ns, None, "unread")
+            return self._append(at_ns, half_width_ns, None, "unread")
         if self._stalled:
-            return self._append(reading.at_ns, reading.half_width_ns, None, "stall")
+            return self._append(at_ns, half_width_ns, None, "stall")
         # uW x ns is 1 fJ, and the mean is half the sum: the remainder is carried, none is lost.
         twice = (last_uw + reading.power_uw) * (reading.at_ns - polled_ns) + self._unshown_fj
         energy_uj, self._unshown_fj = divmod(twice, 2 * NS_PER_SECOND)
-        return self._append(reading.at_ns, reading.half_width_ns, energy_uj)
+        return self._append(at_ns, half_width_ns, energy_uj)
 
     def _append(
         self, at_ns: int, half_width_ns: int, energy_uj: int | None, reason: str | None = None

@@ -70,6 +70,7 @@ def test_a_grace_socket_is_a_cpu_and_its_module_is_not_added(hwmon: HwmonTree) -
     module = found["hwmon:power-meter-module-power-socket-0"]
     assert (grace.kind, grace.measure, grace.refresh_ns) == (Kind.CPU, Measure.GAUGE, 50_000_000)
     assert (grace.source, grace.scope) == ("hwmon:power_average", "grace")
+    assert grace.lag_ns == 25_000_000
     assert (module.kind, module.summable) == (Kind.PLATFORM, False)
     assert [name for name, domain in found.items() if domain.summable] == [grace.name]
     for rail in ("cpu", "sysio"):

@@ -110,6 +110,44 @@ def test_the_refresh_is_given_only_where_it_was_published(
     assert opened(stub).domains[0].refresh_ns == refresh_ns
 
 
+@pytest.mark.parametrize(
+    ("architecture", "mean_of_ms"),
+    [
+        (pynvml.NVML_DEVICE_ARCH_PASCAL, None),
+        (pynvml.NVML_DEVICE_ARCH_VOLTA, None),
+        (pynvml.NVML_DEVICE_ARCH_ADA, 1_000),
+        (pynvml.NVML_DEVICE_ARCH_BLACKWELL, 1_000),
+    ],
+)
+def test_a_mean_of_a_second_tells_nothing_finer(
+    stub: NvmlStub, architecture: int, mean_of_ms: int | None
+) -> None:
+    """From Ampere on the legacy power is such a mean: coarse, and as old as half of it."""
+    stub.set_architecture(architecture)
+    for call in (Call.ENERGY, Call.INSTANT_GPU, Call.AVERAGE):
+        stub.fail(call, NOT_SUPPORTED)
+    (domain,) = opened(stub).domains
+    if mean_of_ms:
+        assert domain.refresh_ns == mean_of_ms * 1_000_000
+        assert domain.lag_ns >= mean_of_ms * 500_000
+    else:
+        assert domain.refresh_ns == (20_000_000 if domain.lag_ns else None)
+
+
+def test_a_counter_does_not_lag(stub: NvmlStub) -> None:
+    """Only what is shown of power is old; a counter is placed where it changes."""
+    (domain,) = opened(stub).domains
+    assert (domain.refresh_ns, domain.lag_ns) == (100_000_000, 0)
+
+
+def test_what_throttles_is_unknown_where_the_driver_does_not_say(stub: NvmlStub) -> None:
+    """Nothing throttles it, and nobody knows, are told apart."""
+    collector = opened(stub)
+    assert collector.conditions()[0].throttle_reasons == ()
+    stub.fail(Call.THROTTLE, NOT_SUPPORTED)
+    assert collector.conditions()[0].throttle_reasons is None
+
+
 def test_a_driver_without_a_function_leaves_only_that_unknown(stub: NvmlStub) -> None:
     """An old driver that lacks names, limits and clocks still measures."""
     for call in (Call.ARCHITECTURE, Call.NAME, Call.LIMIT, Call.CLOCK, Call.UTILISATION):

@@ -96,6 +96,30 @@ def test_a_lost_gpu_is_found_again_by_its_uuid(stub: NvmlStub) -> None:
     assert stub.calls(Call.UUID_LOOKUP) == 1
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        pynvml.NVML_ERROR_GPU_IS_LOST,
+        pynvml.NVML_ERROR_RESET_REQUIRED,
+        pynvml.NVML_ERROR_UNKNOWN,
+        pynvml.NVML_ERROR_UNINITIALIZED,
+    ],
+)
+def test_a_dead_handle_is_dropped_at_once(stub: NvmlStub, code: int) -> None:
+    """One such answer is final for the handle: it is not asked again, a new one is looked up."""
+    collector = opened(stub)
+    stub.fail(Call.ENERGY, code, count=1)
+    with pytest.raises(ReadFailed):
+        collector.read()
+    asked = stub.calls(Call.ENERGY)
+    with pytest.raises(ReadFailed, match="is lost"):
+        collector.read()
+    assert stub.calls(Call.ENERGY) == asked
+    stub.advance(1.1)
+    assert only(collector).energy_uj is not None
+    assert stub.calls(Call.UUID_LOOKUP) == 1
+
+
 def test_a_gpu_that_was_found_again_is_found_as_fast_the_next_time(stub: NvmlStub) -> None:
     """The back-off and the wait for a new start both begin anew after a success."""
     collector = opened(stub)

@@ -102,6 +102,14 @@ def test_dies_that_mirror_one_counter_are_one_package(tree: PowercapTree) -> Non
     assert "dies" in collector.domains[0].description
 
 
+def test_memories_of_dies_that_mirror_one_counter_are_one_memory(tree: PowercapTree) -> None:
+    """What holds for the packages of dies holds for their memory."""
+    for die in (0, 1):
+        tree.add(f"intel-rapl:{die}", f"package-0-die-{die}", energy_uj=5_000_000)
+        tree.add(f"intel-rapl:{die}:0", "dram", energy_uj=70_000)
+    assert energies(opened(tree)) == {"package:0": 5_000_000, "dram:0": 70_000}
+
+
 def test_dies_with_counters_of_their_own_are_all_kept(tree: PowercapTree) -> None:
     """Dies that differ, each with its memory, add up."""
     for die in (0, 1):

@@ -1,7 +1,9 @@
 /* A driver without a GPU: the NVML entry points that MELODI uses, over scripted power.
  *
- * Time is what stub_set_time_ns says. Each device's power is piecewise linear in time; its
- * energy is the exact integral; what NVML shows of both is held between refreshes.
+ * Time is what stub_set_time_ns says. Each device's power is piecewise linear in time, once or
+ * over and over; its energy is the exact integral; what NVML shows of both is held between
+ * refreshes. A sensor may observe only the last part of each refresh: power is the mean of that
+ * part then, and on demand the counter adds up no more than what such a sensor saw.
  *
  * Loaded by name into a process of its own it runs in real time, as the environment says:
  * NVML_STUB_SCRIPT="ORIGIN_NS;SECONDS:WATTS,SECONDS:WATTS;SECONDS:WATTS" is a script for each
@@ -16,7 +18,7 @@
 
 #define EXPORT __attribute__((visibility("default")))
 #define MAX_DEVICES 8
-#define MAX_POINTS 256
+#define MAX_POINTS 4096
 #define MAX_PROCESSES 16
 #define MAX_GENERATIONS 1000
 
@@ -35,8 +37,11 @@ typedef struct { unsigned field, scope; int64_t timestamp, latency; unsigned typ
 
 typedef struct {
     int points, processes, mig_parent, generation;
-    int64_t at_ns[MAX_POINTS], epoch_ns, refresh_ns, window_ns;
-    double power_mw[MAX_POINTS];
+    int64_t at_ns[MAX_POINTS], repeat_ns, epoch_ns, refresh_ns, phase_ns, window_ns, observed_ns;
+    double power_mw[MAX_POINTS], before_pj[MAX_POINTS];
+    int counts_observed;
+    int64_t counted_ns;
+    double counted_pj;
     int error[CALLS], error_count[CALLS];
     long calls[CALLS];
     unsigned limit_mw, sm_mhz, memory_mhz, celsius, utilisation, architecture, forced_mw;
@@ -60,32 +65,75 @@ static int64_t current_ns(void) {
 
 static double power_mw(const Device *d, int64_t t) {
     if (d->points == 0) return 0;
+    if (d->repeat_ns > 0) t = (t % d->repeat_ns + d->repeat_ns) % d->repeat_ns;
     if (t <= d->at_ns[0]) return d->power_mw[0];
-    for (int i = 1; i < d->points; i++)
-        if (t <= d->at_ns[i]) {
-            double share = (double)(t - d->at_ns[i - 1]) / (double)(d->at_ns[i] - d->at_ns[i - 1]);
-            return d->power_mw[i - 1] + share * (d->power_mw[i] - d->power_mw[i - 1]);
-        }
-    return d->power_mw[d->points - 1];
+    if (t >= d->at_ns[d->points - 1]) return d->power_mw[d->points - 1];
+    int low = 0, high = d->points - 1;
+    while (high - low > 1) {
+        int middle = (low + high) / 2;
+        if (d->at_ns[middle] < t) low = middle; else high = middle;
+    }
+    double share = (double)(t - d->at_ns[low]) / (double)(d->at_ns[high] - d->at_ns[low]);
+    return d->power_mw[low] + share * (d->power_mw[high] - d->power_mw[low]);
 }
 
-/* Picojoules are milliwatts times nanoseconds; the integral of a line is its middle times dt. */
-static double energy_pj(const Device *d, int64_t from, int64_t to) {
-    double sum = 0;
-    int64_t start = from;
-    for (int i = 0; i < d->points && start < to; i++) {
-        int64_t end = d->at_ns[i] < to ? d->at_ns[i] : to;
-        if (end <= start) continue;
-        sum += (power_mw(d, start) + power_mw(d, end)) / 2 * (double)(end - start);
-        start = end;
+/* Picojoules are milliwatts times nanoseconds; the integral of a line is its middle times dt.
+ * Energy since the first point, of one round of the script. */
+static double round_pj(const Device *d, int64_t t) {
+    int last = d->points - 1;
+    if (t <= d->at_ns[0]) return d->power_mw[0] * (double)(t - d->at_ns[0]);
+    if (t >= d->at_ns[last])
+        return d->before_pj[last] + d->power_mw[last] * (double)(t - d->at_ns[last]);
+    int low = 0, high = last;
+    while (high - low > 1) {
+        int middle = (low + high) / 2;
+        if (d->at_ns[middle] < t) low = middle; else high = middle;
     }
-    if (start < to) sum += power_mw(d, to) * (double)(to - start);
-    return sum;
+    double part = (double)(t - d->at_ns[low]);
+    double slope = (d->power_mw[high] - d->power_mw[low]) / (double)(d->at_ns[high] - d->at_ns[low]);
+    return d->before_pj[low] + (d->power_mw[low] + slope * part / 2) * part;
+}
+
+static double until_pj(const Device *d, int64_t t) {
+    if (d->points == 0) return 0;
+    if (d->repeat_ns <= 0) return round_pj(d, t);
+    int64_t rounds = t / d->repeat_ns - (t % d->repeat_ns < 0);
+    double whole = round_pj(d, d->repeat_ns) - round_pj(d, 0);
+    return (double)rounds * whole + round_pj(d, t - rounds * d->repeat_ns);
+}
+
+static double energy_pj(const Device *d, int64_t from, int64_t to) {
+    return until_pj(d, to) - until_pj(d, from);
 }
 
 static int64_t shown_ns(const Device *d) {
     int64_t now_ns = current_ns();
-    return d->refresh_ns > 0 ? now_ns - now_ns % d->refresh_ns : now_ns;
+    if (d->refresh_ns <= 0) return now_ns;
+    int64_t since_ns = (now_ns - d->phase_ns) % d->refresh_ns;
+    return now_ns - (since_ns < 0 ? since_ns + d->refresh_ns : since_ns);
+}
+
+/* What the sensor makes of the refresh that ended at `end`. */
+static double observed_mw(const Device *d, int64_t end) {
+    if (d->observed_ns <= 0) return power_mw(d, end);
+    return energy_pj(d, end - d->observed_ns, end) / (double)d->observed_ns;
+}
+
+static double counted_pj(Device *d) {
+    int64_t end = shown_ns(d);
+    if (!d->counts_observed) return energy_pj(d, d->epoch_ns, end);
+    if (d->counted_ns > end || d->counted_ns < d->epoch_ns) {
+        d->counted_ns = d->epoch_ns;
+        d->counted_pj = 0;
+    }
+    int64_t next = end - (end - d->counted_ns) / d->refresh_ns * d->refresh_ns;
+    for (; next <= end; next += d->refresh_ns) {
+        if (next <= d->counted_ns) continue;
+        int64_t length = next - d->counted_ns;
+        d->counted_pj += observed_mw(d, next) * (double)length;
+        d->counted_ns = next;
+    }
+    return d->counted_pj;
 }
 
 /* ---- what the test sets ----------------------------------------------------------------- */
@@ -113,9 +161,19 @@ EXPORT void stub_reset(int count) {
 EXPORT void stub_set_time_ns(int64_t t) { virtual_ns = t; }
 EXPORT void stub_add_point(int i, int64_t t, double mw) {
     Device *d = &devices[i];
-    d->at_ns[d->points] = t;
-    d->power_mw[d->points++] = mw;
+    int n = d->points;
+    d->at_ns[n] = t;
+    d->power_mw[n] = mw;
+    d->before_pj[n] = n == 0 ? 0 : d->before_pj[n - 1]
+        + (d->power_mw[n - 1] + mw) / 2 * (double)(t - d->at_ns[n - 1]);
+    if (n + 1 < MAX_POINTS) d->points++;
 }
+/* Begin the script again, from 0 s, each time so much has passed. */
+EXPORT void stub_repeat_ns(int i, int64_t repeat) { devices[i].repeat_ns = repeat; }
+EXPORT void stub_set_phase_ns(int i, int64_t phase) { devices[i].phase_ns = phase; }
+EXPORT void stub_set_observed_ns(int i, int64_t observed) { devices[i].observed_ns = observed; }
+/* Let the counter add up what the sensor observed instead of all there was. */
+EXPORT void stub_count_observed(int i, int on) { devices[i].counts_observed = on; }
 EXPORT void stub_set_refresh_ns(int i, int64_t refresh) { devices[i].refresh_ns = refresh; }
 EXPORT void stub_set_window_ns(int i, int64_t window) { devices[i].window_ns = window; }
 EXPORT void stub_set_limit_mw(int i, unsigned limit) { devices[i].limit_mw = limit; }
@@ -254,16 +312,20 @@ EXPORT int nvmlDeviceGetArchitecture(void *handle, unsigned *architecture) {
 
 EXPORT int nvmlDeviceGetTotalEnergyConsumption(void *handle, unsigned long long *mj) {
     ENTER(ENERGY)
-    *mj = (unsigned long long)(energy_pj(d, d->epoch_ns, shown_ns(d)) / 1e9);
+    *mj = (unsigned long long)(counted_pj(d) / 1e9);
     return SUCCESS;
 }
 static unsigned instant_mw(const Device *d) {
-    return d->forced_mw ? d->forced_mw : (unsigned)power_mw(d, shown_ns(d));
+    return d->forced_mw ? d->forced_mw : (unsigned)observed_mw(d, shown_ns(d));
 }
 static unsigned average_mw(const Device *d) {
     if (d->forced_mw) return d->forced_mw;
-    int64_t end = shown_ns(d), start = end - d->window_ns;
-    return (unsigned)(energy_pj(d, start, end) / (double)d->window_ns);
+    int64_t end = shown_ns(d), renewals = d->window_ns / (d->refresh_ns > 0 ? d->refresh_ns : 1);
+    if (d->observed_ns <= 0 || renewals < 1)
+        return (unsigned)(energy_pj(d, end - d->window_ns, end) / (double)d->window_ns);
+    double sum = 0;
+    for (int64_t k = 0; k < renewals; k++) sum += observed_mw(d, end - k * d->refresh_ns);
+    return (unsigned)(sum / (double)renewals);
 }
 EXPORT int nvmlDeviceGetPowerUsage(void *handle, unsigned *mw) {
     ENTER(USAGE)

@@ -4,6 +4,7 @@ import ctypes
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 
@@ -14,6 +15,38 @@ FOREVER = -1
 
 Script = Sequence[tuple[float, float]]
 """Power as (seconds, watts), linear between the points, constant outside them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sensor:
+    """How the power sensor of one family of GPUs behaves."""
+
+    architecture: int
+    refresh_ms: int
+    window_ms: int
+    """What POWER_AVERAGE and the legacy power usage are a mean over."""
+    observed_ms: int
+    """How much of each refresh it sees."""
+
+
+SENSORS = {
+    "Volta": Sensor(
+        architecture=pynvml.NVML_DEVICE_ARCH_VOLTA, refresh_ms=20, window_ms=10, observed_ms=10
+    ),
+    "GA100": Sensor(
+        architecture=pynvml.NVML_DEVICE_ARCH_AMPERE, refresh_ms=100, window_ms=25, observed_ms=25
+    ),
+    "GA10x": Sensor(
+        architecture=pynvml.NVML_DEVICE_ARCH_AMPERE, refresh_ms=100, window_ms=1000, observed_ms=100
+    ),
+    "Ada": Sensor(
+        architecture=pynvml.NVML_DEVICE_ARCH_ADA, refresh_ms=100, window_ms=1000, observed_ms=100
+    ),
+    "Hopper": Sensor(
+        architecture=pynvml.NVML_DEVICE_ARCH_HOPPER, refresh_ms=100, window_ms=1000, observed_ms=25
+    ),
+}
+"""As "Part-time power measurements" (SC24) and nvml.h have them."""
 
 
 class Call(IntEnum):
@@ -103,8 +136,16 @@ class NvmlStub:
     def uuid(self, device: int = 0) -> str:
         return f"GPU-{device:08x}-0000-4000-8000-000000000000"
 
-    def script(self, points: Script, *, device: int = 0) -> None:
-        """Power as (seconds, watts), linear between the points, constant outside them."""
+    def script(
+        self, points: Script, *, repeat_seconds: float | None = None, device: int = 0
+    ) -> None:
+        """Power as (seconds, watts), linear between the points, constant outside them.
+
+        With `repeat_seconds` it begins again at second 0 each time so much has passed.
+        """
+        if repeat_seconds is not None:
+            repeat_ns = ctypes.c_int64(round(repeat_seconds * 1e9))
+            self.library.stub_repeat_ns(device, repeat_ns)
         for seconds, watts in points:
             self.library.stub_add_point(
                 device, ctypes.c_int64(round(seconds * 1e9)), ctypes.c_double(watts * 1_000)
@@ -139,6 +180,22 @@ class NvmlStub:
     def lose_handles(self, *, device: int = 0) -> None:
         """Lose every handle given out so far; a new look-up gives one that works."""
         self.library.stub_lose_handles(device)
+
+    def behave_as(self, sensor: Sensor, *, phase_ms: float = 0, device: int = 0) -> None:
+        """Refresh, mean and observe as these GPUs do, refreshes beginning at `phase_ms`."""
+        library = self.library
+        library.stub_set_architecture(device, sensor.architecture)
+        for name, milliseconds in {
+            "stub_set_refresh_ns": sensor.refresh_ms,
+            "stub_set_window_ns": sensor.window_ms,
+            "stub_set_observed_ns": sensor.observed_ms,
+            "stub_set_phase_ns": phase_ms,
+        }.items():
+            getattr(library, name)(device, ctypes.c_int64(round(milliseconds * 1e6)))
+
+    def count_observed(self, *, device: int = 0) -> None:
+        """Let the energy counter add up only what the sensor observes of each refresh."""
+        self.library.stub_count_observed(device, 1)
 
     def set_refresh_ns(self, refresh_ns: int, *, device: int = 0) -> None:
         self.library.stub_set_refresh_ns(device, ctypes.c_int64(refresh_ns))

@@ -116,6 +116,38 @@ def test_a_gauge_loses_less_than_a_microjoule_to_rounding(powers_uw: list[int]) 
     assert 0 <= exact_uj - curve.edges[-1].total_uj < 1
 
 
+@given(
+    st.lists(st.tuples(st.integers(20, 900), st.integers(0, 700)), min_size=2, max_size=20),
+    st.sampled_from([100, 1_000]),
+    st.sampled_from([20, 50]),
+)
+def test_the_edge_of_a_mean_lies_where_its_energy_had_been_used(
+    steps: list[tuple[int, int]], mean_ms: int, poll_ms: int
+) -> None:
+    """A mean shown for 100 ms adds up to what was used at a moment within the edge's width."""
+    lag_ms = (100 + mean_ms) // 2
+    curve = EnergyCurve(domain(Measure.GAUGE, refresh_ns=mean_ms * MS, lag_ns=lag_ms * MS))
+
+    def used_mj(until_ms: float) -> float:
+        total, start_ms = 0.0, 2_000
+        for length_ms, watts in steps:
+            total += watts * min(max(until_ms - start_ms, 0), length_ms)
+            start_ms += length_ms
+        return total
+
+    end_ms = 4_000 + sum(length for length, _ in steps)
+    for at_ms in range(2_000, end_ms, poll_ms):
+        shown_ms = at_ms // 100 * 100
+        watts = (used_mj(shown_ms) - used_mj(shown_ms - mean_ms)) / mean_ms
+        curve.feed(gauge(at_ms, watts))
+    for edge in curve.edges:
+        # A poll sees a change up to its period late.
+        low_mj = used_mj(edge.earliest_ns / MS - poll_ms)
+        high_mj = used_mj(edge.latest_ns / MS + poll_ms)
+        assert low_mj - 1 <= edge.total_uj / 1_000 <= high_mj + 1
+    assert curve.edges[-1].total_uj / 1_000 == pytest.approx(used_mj(end_ms), rel=1e-3, abs=1)
+
+
 def test_what_a_gauge_did_in_a_stall_is_unknown() -> None:
     """Between two distant readings of a gauge nothing is invented."""
     bins = feed(EnergyCurve(domain(Measure.GAUGE)), [gauge(0, 100), gauge(3_000, 100)])
