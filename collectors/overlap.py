@@ -51,28 +51,33 @@ class NotAdded:
     """An open collector, some of whose domains are not to be added to other collectors'."""
 
     def __init__(self, collector: Collector, names: Collection[str]) -> None:
-        self._collector = collector
+        self.of = collector
         self._names = names
 
     @property
     def name(self) -> str:
-        return self._collector.name
+        return self.of.name
 
     @property
     def domains(self) -> tuple[Domain, ...]:
         return tuple(
             replace(domain, summable=domain.summable and domain.name not in self._names)
-            for domain in self._collector.domains
+            for domain in self.of.domains
         )
 
     def read(self) -> Readings:
-        return self._collector.read()
+        return self.of.read()
 
     def conditions(self) -> tuple[Conditions, ...]:
-        return self._collector.conditions()
+        return self.of.conditions()
 
     def close(self) -> None:
-        self._collector.close()
+        self.of.close()
+
+
+def opened(collector: Collector) -> Collector:
+    """The open collector itself, without what is said of its domains."""
+    return opened(collector.of) if isinstance(collector, NotAdded) else collector
 
 
 def _place(domain: Domain) -> str:

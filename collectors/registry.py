@@ -37,10 +37,12 @@ class Probe:
     reason: str | None = None
     """Why it cannot be read or, where it is ok, why some of its domains cannot."""
     remedy: str | None = None
+    elsewhere: tuple[Domain, ...] = ()
+    """The domains of a collector that another process holds open."""
 
     @property
     def domains(self) -> tuple[Domain, ...]:
-        return () if self.collector is None else self.collector.domains
+        return self.elsewhere if self.collector is None else self.collector.domains
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +100,9 @@ COLLECTORS: dict[str, _Open] = {
 }
 """Every collector of ours by the name that settings use."""
 
+_MAY_GROW = ("nvml", "rapl", "hwmon")
+"""Those that may be open twice, and find a GPU or a zone that was not there at first."""
+
 
 def probe(
     use: str | Sequence[str],
@@ -127,26 +132,45 @@ def probe(
 def probe_again(
     probes: Sequence[Probe],
     *,
+    use: str | Sequence[str],
     now_ns: NowNs,
     sysfs_root: Path = Path("/sys"),
     simulated_url: str | None = None,
 ) -> list[Probe]:
-    """Try anew those that could not be opened, as when a driver was loaded since.
+    """The meters as they are now: those that could not be opened are tried anew.
 
-    Open collectors stay as they are: what they measure already no new one may measure too. One
-    that a new one contains comes back in a Probe whose domains are no longer summable.
+    An open collector stays as it is, and what it measures no other may measure too, but where one
+    of ours would find more domains by now a new one of the same name takes its place: whoever
+    holds the old one closes it. One that a new one contains comes back in a Probe whose domains
+    are no longer summable. With "auto" the estimate is left out once a sensor's joules may be
+    added up; it too is for its holder to close.
     """
     host = _Host(sysfs_root=sysfs_root, now_ns=now_ns, simulated_url=simulated_url)
     known = _known()
-    return _apart(
-        [
-            _probe(found.name, known[found.name], host)
-            if found.collector is None and found.name in known
-            else found
-            for found in probes
-        ],
-        held=[found for found in probes if found.collector],
-    )
+    guesses = [found for found in probes if use == "auto" and found.name == "estimate"]
+    before = [found for found in probes if found not in guesses]
+    tried = [_try_again(found, known, host) for found in before]
+    if guesses and not any(domain.summable for found in tried for domain in found.domains):
+        before, tried = before + guesses, tried + guesses
+    kept = [new for new, old in zip(tried, before, strict=True) if new is old and new.collector]
+    return [
+        old if new.collector is None and old.collector is not None else new
+        for new, old in zip(_apart(tried, held=kept), before, strict=True)
+    ]
+
+
+def _try_again(found: Probe, known: dict[str, _Open], host: _Host) -> Probe:
+    """The probe of a new attempt where that may give more, else the one there was."""
+    if found.name not in known or (found.collector and found.name not in _MAY_GROW):
+        return found
+    new = _probe(found.name, known[found.name], host)
+    if found.collector is None or {one.name for one in new.domains} > {
+        one.name for one in found.domains
+    }:
+        return new
+    if new.collector is not None:
+        new.collector.close()
+    return found
 
 
 def _known() -> dict[str, _Open]:

@@ -125,6 +125,11 @@ class Metrics:
         self._collector_up.labels(name).set_function(lambda: float(is_up()))
         self._collector_period.labels(name).set_function(lambda: period_ns() / NS_PER_SECOND)
 
+    def forget_collector(self, name: str) -> None:
+        """Say no more of a collector that is read no more."""
+        self._collector_up.remove(name)
+        self._collector_period.remove(name)
+
     def ledger_minutes(self, minutes: Iterable[MinuteAccounts]) -> None:
         """Add what the books gained; KeyError for a domain that is not known."""
         for minute in minutes:

@@ -20,7 +20,9 @@ class Backends:
     def __init__(self, settings: Sequence[BackendSettings], domains: Sequence[Domain]) -> None:
         self._backends = {one.name: _backend(one) for one in settings}
         self._listens = {one.name: one.listen for one in settings}
-        self._domains = {one.name: _domains_for(one, domains) for one in settings}
+        self._settings = settings
+        self._domains: dict[str, tuple[str, ...]] = {}
+        self.measured(domains)
         self._views: dict[str, BackendView] = {}
 
     def __iter__(self) -> Iterator[Backend]:
@@ -35,6 +37,10 @@ class Backends:
                 "name a known one, or add a [[backends]] table to melodi.toml"
             )
         return self._backends[name]
+
+    def measured(self, domains: Sequence[Domain]) -> None:
+        """Tell what is measured from now on; ConfigError where a device that is named is not."""
+        self._domains = {one.name: _domains_for(one, domains) for one in self._settings}
 
     def domains_of(self, name: str) -> tuple[str, ...]:
         """The power domains that the backend's requests are charged to."""

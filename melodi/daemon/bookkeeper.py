@@ -17,6 +17,7 @@ from melodi.daemon.compose import Privacy, begun, describe, service_of, with_ene
 from melodi.energy.accounts import MinuteSums
 from melodi.energy.ledger import LATEST_NS, Ledger
 from melodi.energy.record import EnergyRecord
+from melodi.energy.tally import DomainFacts
 from melodi.energy.total import RequestEnergy
 from melodi.inference.timeline import RequestTimeline
 from melodi.metrics import Metrics
@@ -119,6 +120,10 @@ class Bookkeeper:
     def end(self, timeline: RequestTimeline) -> None:
         """The request is over and its timeline complete."""
         self._inbox.put(partial(self._on_end, timeline))
+
+    def introduce(self, facts: DomainFacts) -> None:
+        """A domain is measured from now on, or by another meter."""
+        self._inbox.put(partial(self._ledger.introduce, facts))
 
     def on_sample(self, sample: Sample) -> None:
         """A beat of the sampler."""

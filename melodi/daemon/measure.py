@@ -12,7 +12,7 @@ from functools import partial
 
 from melodi.clock import NS_PER_SECOND, Clock
 from melodi.config import Settings
-from melodi.daemon.meters import period_ns, probe_meters
+from melodi.daemon.meters import plan_of, probe_meters
 from melodi.energy.window import WindowEnergy, total_joules
 from melodi.errors import CommandError
 from melodi.sampling.meters import EnergyCurve
@@ -63,13 +63,8 @@ async def measure(
 async def _metering(settings: Settings, clock: Clock) -> AsyncIterator[Mapping[str, EnergyCurve]]:
     """The curves of every meter here, which has begun to move."""
     probes = await asyncio.to_thread(probe_meters, settings, clock)
-    collectors = [one.collector for one in probes if one.collector is not None]
-    sampler = Sampler(
-        collectors,
-        periods_ns={one.name: period_ns(settings, one.name) for one in collectors},
-        clock=clock,
-        on_sample=lambda _: None,
-    )
+    period_of = plan_of(settings).period_ns
+    sampler = Sampler(probes, period_of=period_of, clock=clock, on_sample=lambda _: None)
     sampler.start()
     try:
         await first_edges(sampler.curves)

@@ -35,7 +35,6 @@ class Power:
         self._curves = curves
         self._clock = clock
         self._in_flight = in_flight
-        self._added = summable(curve.domain for curve in curves.values())
         self._closing = asyncio.Event()
 
     def mean_watts(self, domain: str) -> float | None:
@@ -50,7 +49,8 @@ class Power:
             name: _domain_power(curve, latest_power(curve, now_ns))
             for name, curve in self._curves.items()
         }
-        joules = [domains[name].joules for name in self._added]
+        added = summable(curve.domain for curve in self._curves.values())
+        joules = [domains[name].joules for name in added]
         known = [one for one in joules if one is not None]
         return PowerNow(
             at=to_datetime(self._clock.wall_ns()),

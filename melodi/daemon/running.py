@@ -12,11 +12,12 @@ from collectors.registry import Probe
 from melodi.clock import Clock
 from melodi.config import Settings, data_folder
 from melodi.daemon.inventory import keep_inventory
-from melodi.daemon.meters import probe_meters
+from melodi.daemon.meters import plan_of, probe_meters
 from melodi.daemon.ownership import owning
 from melodi.daemon.recovery import recover
 from melodi.daemon.runtime import Runtime
 from melodi.sampling.settle import first_edges
+from melodi.sampling.watch import MeterWatch
 from melodi.store.database import database_path, open_engine
 from melodi.store.migrate import upgrade
 from melodi.store.records import RecordStore
@@ -57,6 +58,7 @@ async def running(
         stack.callback(spool.close)
         writer = RecordWriter(store)
         stack.push_async_callback(asyncio.to_thread, writer.close, WRITER_GRACE_SECONDS)
+        looks = probes is None
         if probes is None:
             probes = await asyncio.to_thread(probe_meters, settings, clock)
         windows = WindowStore(engine)
@@ -80,6 +82,11 @@ async def running(
         runtime.books.start()
         housekeeping = asyncio.create_task(_housekeeping(runtime))
         stack.push_async_callback(_cancelled, housekeeping)
+        if looks:
+            watch = _watch_meters(runtime)
+            watch.start()
+            # Beside the loop, which may be asked meanwhile to take up what was found last.
+            stack.push_async_callback(asyncio.to_thread, watch.stop)
         await first_edges(runtime.sampler.curves)
         yield runtime
 
@@ -91,6 +98,22 @@ def books_lock(settings: Settings, api_url: str | None) -> AbstractContextManage
         host=settings.host,
         database_url=settings.database.url,
         api_url=api_url,
+    )
+
+
+def _watch_meters(runtime: Runtime) -> MeterWatch:
+    """Meters that come later, or may be read only later, are taken up as they come."""
+    loop = asyncio.get_running_loop()
+
+    async def follow(probes: list[Probe]) -> None:
+        runtime.follow(probes)
+        await asyncio.to_thread(keep_inventory, runtime)
+
+    return MeterWatch(
+        plan_of(runtime.settings),
+        runtime.probes,
+        clock=runtime.clock,
+        on_change=lambda probes: asyncio.run_coroutine_threadsafe(follow(probes), loop).result(),
     )
 
 

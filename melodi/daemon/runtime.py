@@ -19,7 +19,7 @@ from melodi.daemon.bookkeeper import Bookkeeper
 from melodi.daemon.compose import Privacy
 from melodi.daemon.doctor import examine_open
 from melodi.daemon.installation import installation_key
-from melodi.daemon.meters import period_ns
+from melodi.daemon.meters import plan_of
 from melodi.daemon.power import Power
 from melodi.daemon.windows import Windows
 from melodi.energy.ledger import Ledger
@@ -27,7 +27,7 @@ from melodi.energy.policies import policies_for
 from melodi.energy.record import EnergyRecord
 from melodi.energy.tally import DomainFacts
 from melodi.energy.window import UNKNOWN_REFRESH_NS
-from melodi.errors import StoreError
+from melodi.errors import ConfigError, StoreError
 from melodi.inference.dispatch import Dispatcher
 from melodi.inference.request import Backend, PromptRequest
 from melodi.metrics import Metrics
@@ -66,17 +66,12 @@ class Runtime:
         self.registry = CollectorRegistry()
         self.metrics = Metrics(self.registry)
         self.probes = list(probes)
-        collectors = [one.collector for one in probes if one.collector is not None]
-        domains = [domain for one in collectors for domain in one.domains]
-        periods_ns = {one.name: period_ns(settings, one.name) for one in collectors}
+        self._period_of = plan_of(settings).period_ns
+        domains = [domain for one in probes for domain in one.domains]
         self.backends_known = Backends(settings.backends, domains)
         self.books = Bookkeeper(
             Ledger(
-                [
-                    _facts(domain, periods_ns[one.name])
-                    for one in collectors
-                    for domain in one.domains
-                ],
+                self._facts_of(probes),
                 policies=partial(policies_for, settings.attribution.policy),
                 quiet_ns=settings.attribution.idle_quiet,
                 idle_watts=store.idle_watts(settings.host),
@@ -90,10 +85,7 @@ class Runtime:
             backends=self.backends_known,
         )
         self.sampler = Sampler(
-            collectors,
-            periods_ns=periods_ns,
-            clock=clock,
-            on_sample=self.books.on_sample,
+            probes, period_of=self._period_of, clock=clock, on_sample=self.books.on_sample
         )
         self.power = Power(
             self.sampler.curves,
@@ -106,6 +98,30 @@ class Runtime:
         self.metrics.know_domains(domains)
         for station in self.sampler.stations:
             _watch(self.metrics, station)
+
+    def follow(self, probes: Sequence[Probe]) -> None:
+        """Measure with these meters from now on; what has begun keeps the domains it began with."""
+        before = {station.name for station in self.sampler.stations}
+        domains = [domain for one in probes for domain in one.domains]
+        self.metrics.know_domains(domains)
+        for facts in self._facts_of(probes):
+            self.books.introduce(facts)
+        self.probes = list(probes)
+        self.sampler.follow(probes)
+        for station in self.sampler.stations:
+            if station.name not in before:
+                _watch(self.metrics, station)
+        for name in before - {station.name for station in self.sampler.stations}:
+            self.metrics.forget_collector(name)
+        try:
+            self.backends_known.measured(domains)
+        except ConfigError as error:
+            log.warning("devices_unchanged", reason=str(error))
+
+    def _facts_of(self, probes: Sequence[Probe]) -> list[DomainFacts]:
+        return [
+            _facts(domain, self._period_of(one.name)) for one in probes for domain in one.domains
+        ]
 
     def preview(self, request_id: str) -> EnergyRecord | None:
         return self.books.preview(request_id)

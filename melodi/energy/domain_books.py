@@ -63,6 +63,12 @@ class DomainBooks:
         """Until when its sensor has told its energy."""
         return self._open[-1].end_ns if self._open else self._closed_ns
 
+    def change_meter(self, facts: DomainFacts) -> None:
+        """Another meter tells of the domain; what one calls idle says nothing of the other."""
+        if facts.source != self.facts.source:
+            self.idle = IdleLearner()
+        self.facts = facts
+
     def add(self, bin_: Bin) -> None:
         """A new bin, in the order of the domain's curve."""
         if self._started_ns is None:

@@ -56,26 +56,36 @@ class Ledger:
         quiet_ns: int = 10 * NS_PER_SECOND,
         idle_watts: Mapping[str, float] | None = None,
     ) -> None:
-        known = idle_watts or {}
+        self._known_watts = idle_watts or {}
+        self._policies = policies
+        self._quiet_ns = quiet_ns
         self._versions = {policy.name: policy.version for policy in policies()}
-        self._domains = {
-            facts.name: DomainBooks(
-                facts,
-                policies=policies(),
-                idle_watts=known.get(facts.name),
-                quiet_ns=quiet_ns,
-            )
-            for facts in domains
-        }
+        self._domains: dict[str, DomainBooks] = {}
         self._entries: dict[str, _Entry] = {}
-        slowest_ns = max((one.facts.refresh_ns for one in self._domains.values()), default=0)
-        self.settle_ns = min(2 * slowest_ns, MAX_SETTLE_NS)
+        self.settle_ns = 0
+        for facts in domains:
+            self.introduce(facts)
 
     @property
     def idle_watts(self) -> dict[str, float]:
         """What has been learned of each domain's idle power."""
         learned = {name: one.idle.watts for name, one in self._domains.items()}
         return {name: watts for name, watts in learned.items() if watts is not None}
+
+    def introduce(self, facts: DomainFacts) -> None:
+        """Keep books of this domain too, or learn that another meter tells of it from now on."""
+        books = self._domains.get(facts.name)
+        if books is None:
+            self._domains[facts.name] = DomainBooks(
+                facts,
+                policies=self._policies(),
+                idle_watts=self._known_watts.get(facts.name),
+                quiet_ns=self._quiet_ns,
+            )
+        else:
+            books.change_meter(facts)
+        slowest_ns = max(one.facts.refresh_ns for one in self._domains.values())
+        self.settle_ns = min(2 * slowest_ns, MAX_SETTLE_NS)
 
     def begin(self, request: str, domains: Iterable[str], at_ns: int) -> None:
         """A request has been sent; it may be in service on `domains` from now on."""

@@ -22,7 +22,7 @@ class EnergyCurve:
         self.domain = domain
         self.edges: list[Edge] = []
         self._counter = _counter_of(domain)
-        self._awake_ns: int | None = None
+        self._anew: tuple[int, str] | None = None
         self._polled_ns: int | None = None
         self._power_uw: int | None = None
         self._stalled = False
@@ -33,8 +33,8 @@ class EnergyCurve:
         polled_ns, self._polled_ns = self._polled_ns, reading.at_ns
         if polled_ns is not None and reading.at_ns - polled_ns > STALL_NS:
             self._stalled = True
-        if self._awake_ns is not None:
-            return self._begin_anew(reading, self._awake_ns)
+        if self._anew is not None:
+            return self._begin_anew(reading, *self._anew)
         if self.domain.measure is Measure.GAUGE:
             return self._integrate(reading, polled_ns)
         return self._follow(reading, polled_ns)
@@ -45,29 +45,38 @@ class EnergyCurve:
         What it used asleep is in the counter and belongs to no monotonic time: the next bin is
         unmeasured, and ends once the sensor has surely been renewed.
         """
-        self._awake_ns = awake_ns
+        self._anew = awake_ns, "suspended"
+
+    def take_over(self, domain: Domain, now_ns: int) -> None:
+        """Another meter tells of the domain from now on, and nobody what was used in between.
+
+        Whoever fed it before has ended.
+        """
+        self.domain = domain
+        self._polled_ns = self._power_uw = None
+        self._anew = now_ns, "meter_changed"
 
     def cut(self, at_ns: int) -> Cut | Missing:
         """The place of a moment on the curve, or why it has none."""
         return cut(self.edges, at_ns)
 
-    def _begin_anew(self, reading: Reading, awake_ns: int) -> Bin | None:
+    def _begin_anew(self, reading: Reading, since_ns: int, reason: str) -> Bin | None:
         refresh_ns = self.domain.refresh_ns or UNKNOWN_REFRESH_NS
         counts = self.domain.measure is Measure.COUNTER
         value = reading.energy_uj if counts else reading.power_uw
-        if value is None or reading.at_ns < awake_ns + refresh_ns:
+        if value is None or reading.at_ns < since_ns + refresh_ns:
             return None
-        self._awake_ns, self._stalled = None, False
+        self._anew, self._stalled = None, False
         if not counts:
             self._power_uw = value
             at_ns, half_width_ns = reading.at_ns - self.domain.lag_ns, self.domain.lag_ns
-            return self._append(at_ns, half_width_ns + reading.half_width_ns, None, "suspended")
+            return self._append(at_ns, half_width_ns + reading.half_width_ns, None, reason)
         self._counter = _counter_of(self.domain)
         self._counter.feed(reading.at_ns, value)
         # It may be as old as a refresh is long.
         half_ns = refresh_ns // 2
         at_ns, half_width_ns = reading.at_ns - half_ns, half_ns + reading.half_width_ns
-        return self._append(at_ns, half_width_ns, None, "suspended")
+        return self._append(at_ns, half_width_ns, None, reason)
 
     def _follow(self, reading: Reading, polled_ns: int | None) -> Bin | None:
         """A counter: the edge lies where the change happened, between the polls around it."""

@@ -1,89 +1,150 @@
-"""Reads every collector in a thread of its own, so that one which hangs holds up no other."""
+"""Keeps one energy curve per domain, read in threads of this process."""
 
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol
 
-import structlog
-
-from collectors.base import Collector, Domain
-from melodi.clock import NS_PER_SECOND, Clock
+from collectors.base import Domain
+from collectors.registry import Probe
+from melodi.clock import Clock
+from melodi.sampling.meters import EnergyCurve
+from melodi.sampling.reader import Pass
+from melodi.sampling.readers import PeriodOf, Readers
 from melodi.sampling.station import Sample, Station
 
-STOP_SECONDS = 5
-
-log = structlog.get_logger(__name__)
+OnSample = Callable[[Sample], None]
 
 
-class Sampler:
-    """Keeps one energy curve per domain; `on_sample` is called in the collectors' threads.
-
-    `periods_ns` names the period of each collector. Tests call `beat` themselves and need no
-    thread.
-    """
-
-    def __init__(
-        self,
-        collectors: list[Collector],
-        *,
-        periods_ns: Mapping[str, int],
-        clock: Clock,
-        on_sample: Callable[[Sample], None],
-    ) -> None:
-        self._clock = clock
-        self._stopping = threading.Event()
-        self.stations = tuple(
-            Station(one, period_ns=periods_ns[one.name], clock=clock, on_sample=on_sample)
-            for one in collectors
-        )
-        self._threads: list[tuple[Station, threading.Thread]] = []
-        self.curves = {name: curve for one in self.stations for name, curve in one.curves.items()}
+class Sampling(Protocol):
+    """Who keeps the curves, wherever the meters are read."""
 
     @property
-    def domains(self) -> tuple[Domain, ...]:
-        return tuple(curve.domain for curve in self.curves.values())
+    def stations(self) -> Sequence[Station]: ...
+
+    @property
+    def curves(self) -> Mapping[str, EnergyCurve]:
+        """By domain: one mapping for good, which grows as meters come."""
+        ...
+
+    @property
+    def domains(self) -> tuple[Domain, ...]: ...
 
     @property
     def faults(self) -> list[str]:
         """What does not work at present, in words; empty: all is well."""
-        if self._stopping.is_set():
+        ...
+
+    @property
+    def cpu_seconds(self) -> float:
+        """CPU time of processes that read for it."""
+        ...
+
+    def start(self) -> None: ...
+
+    def follow(self, probes: Sequence[Probe]) -> None:
+        """Measure with these meters from now on; where a domain changes its meter, so it says."""
+        ...
+
+    def stop(self) -> None: ...
+
+
+class Stations:
+    """The stations by collector, and all their curves; changed by one thread, read by many."""
+
+    def __init__(self, *, period_of: PeriodOf, clock: Clock, on_sample: OnSample) -> None:
+        self._period_of = period_of
+        self._clock = clock
+        self._on_sample = on_sample
+        self._stations: dict[str, Station] = {}
+        self.curves: dict[str, EnergyCurve] = {}
+
+    def __iter__(self) -> Iterator[Station]:
+        return iter(list(self._stations.values()))
+
+    @property
+    def domains(self) -> tuple[Domain, ...]:
+        return tuple(curve.domain for curve in list(self.curves.values()))
+
+    @property
+    def faults(self) -> list[str]:
+        return [one.fault for one in self if one.fault is not None]
+
+    def follow(self, probes: Sequence[Probe]) -> None:
+        """Have a station for each meter that can be read, and one for none but those."""
+        wanted = {one.name: one.domains for one in probes if one.domains}
+        gone = [self._stations.pop(name) for name in self._stations.keys() - wanted.keys()]
+        left = {name: curve for one in gone for name, curve in one.curves.items()}
+        for name, domains in wanted.items():
+            if name not in self._stations:
+                self._stations[name] = Station(
+                    name,
+                    period_ns=self._period_of(name),
+                    clock=self._clock,
+                    on_sample=self._on_sample,
+                )
+            self._stations[name].measure(domains, left)
+            self.curves.update(self._stations[name].curves)
+        for name in left.keys() - {one.name for found in wanted.values() for one in found}:
+            del self.curves[name]
+
+    def take(self, one: Pass) -> None:
+        """Give the pass to its station; one of a collector that is not known is let go."""
+        station = self._stations.get(one.collector)
+        if station is not None:
+            station.take(one)
+
+
+class Sampler:
+    """Reads the collectors of `probes`; `on_sample` is called in the collectors' threads.
+
+    Tests call `beat` themselves and need no thread.
+    """
+
+    def __init__(
+        self, probes: Sequence[Probe], *, period_of: PeriodOf, clock: Clock, on_sample: OnSample
+    ) -> None:
+        self._stations = Stations(period_of=period_of, clock=clock, on_sample=on_sample)
+        self._readers = Readers(period_of=period_of, clock=clock, deliver=self._stations.take)
+        self._is_stopped = False
+        self.curves = self._stations.curves
+        self.cpu_seconds = 0.0
+        self.follow(probes)
+
+    @property
+    def stations(self) -> tuple[Station, ...]:
+        return tuple(self._stations)
+
+    @property
+    def domains(self) -> tuple[Domain, ...]:
+        return self._stations.domains
+
+    @property
+    def faults(self) -> list[str]:
+        if self._is_stopped:
             return []
-        found = [one.fault for one in self.stations]
-        found += [
-            f"the sampler of {station.name} has died: it is not measured; restart melodi"
-            for station, thread in self._threads
-            if not thread.is_alive()
+        return self._stations.faults + [
+            f"the sampler of {name} has died: it is not measured; restart melodi"
+            for name in self._readers.dead
         ]
-        return [one for one in found if one is not None]
 
     def start(self) -> None:
         """Begin to beat, each collector in a thread of its own."""
-        for one in self.stations:
-            thread = threading.Thread(
-                target=one.run, args=[self._stopping], name=f"melodi-{one.name}", daemon=True
-            )
-            self._threads.append((one, thread))
-            thread.start()
+        self._readers.start()
+
+    def follow(self, probes: Sequence[Probe]) -> None:
+        self._readers.let_go(probes)
+        self._stations.follow(probes)
+        self._readers.take_up(probes)
 
     def stop(self) -> None:
         """End the threads, then close the collectors; one that hangs is left behind, open."""
-        self._stopping.set()
-        deadline_ns = self._clock.monotonic_ns() + STOP_SECONDS * NS_PER_SECOND
-        for _, thread in self._threads:
-            left_ns = deadline_ns - self._clock.monotonic_ns()
-            thread.join(timeout=max(0, left_ns) / NS_PER_SECOND)
-        hanging = {station.name for station, thread in self._threads if thread.is_alive()}
-        for station in self.stations:
-            if station.name in hanging:
-                log.warning("meter_left_open", collector=station.name, reason="it hangs")
-            else:
-                station.collector.close()
+        self._is_stopped = True
+        self._readers.stop()
 
     def beat(self) -> None:
         """Read every collector that is due now."""
-        for one in self.stations:
-            one.beat()
+        self._readers.beat()
 
     @property
     def next_deadline_ns(self) -> int | None:
         """When the next collector is due; None: there is none."""
-        return min((one.deadline_ns for one in self.stations), default=None)
+        return self._readers.next_deadline_ns

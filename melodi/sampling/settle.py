@@ -46,9 +46,18 @@ async def cuts_at(curves: Mapping[str, EnergyCurve], at_ns: int) -> Cuts:
 def energies(
     curves: Mapping[str, EnergyCurve], starts: Cuts, ends: Cuts
 ) -> dict[str, WindowEnergy]:
-    """The energy of each domain between two cuts of its curve."""
-    added = summable(curve.domain for curve in curves.values())
+    """The energy of each domain between two cuts of its curve.
+
+    Of one whose meter came in between, the start is not known.
+    """
+    added = summable(curves[name].domain for name in ends if name in curves)
     return {
-        name: window_energy(curve.domain, starts[name], ends[name], summable=name in added)
-        for name, curve in curves.items()
+        name: window_energy(
+            curves[name].domain,
+            starts.get(name, Missing.BEFORE),
+            ends[name],
+            summable=name in added,
+        )
+        for name in ends
+        if name in curves
     }

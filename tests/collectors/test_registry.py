@@ -176,28 +176,71 @@ def test_a_board_sensor_alone_leaves_room_for_the_estimate(
 # ---- trying again --------------------------------------------------------------------------
 
 
+def again(before: list[Probe], tree: PowercapTree, use: str | list[str] = "auto") -> list[Probe]:
+    return probe_again(before, use=use, now_ns=time.monotonic_ns, sysfs_root=tree.root)
+
+
 def test_a_driver_that_comes_later_is_found_and_open_meters_are_left_alone(
     stub: NvmlStub, tree: PowercapTree
 ) -> None:
-    """Only what was missing is tried, and an open collector is the very same object."""
+    """What was missing is open, and an open collector is the very same object."""
     tree.add("intel-rapl:0", "package-0")
     stub.fail(Call.INIT, pynvml.NVML_ERROR_DRIVER_NOT_LOADED)
     before = probe("auto", now_ns=stub.now_ns, sysfs_root=tree.root)
     stub.mend(Call.INIT)
-    after = probe_again(before, now_ns=stub.now_ns, sysfs_root=tree.root)
+    after = again(before, tree)
     assert [found.name for found in after] == [found.name for found in before]
     assert after[1] is before[1]
     assert before[0].state is State.ABSENT
     assert states(after) == {"nvml": State.OK, "rapl": State.OK, "hwmon": State.ABSENT}
 
 
-def test_what_is_open_keeps_its_domain_from_a_meter_that_comes_later(
+def test_the_estimate_makes_room_for_a_sensor_that_comes_later(
     no_gpu: NvmlStub, tree: PowercapTree
 ) -> None:
-    """The estimate goes on under its name until a restart; it is not pulled from under anyone."""
+    """It is left out, for its holder to close; before that nothing changes."""
     before = probe("auto", now_ns=time.monotonic_ns, sysfs_root=tree.root)
+    assert again(before, tree)[-1] is before[-1]
     tree.add("intel-rapl:0", "package-0")
-    after = probe_again(before, now_ns=time.monotonic_ns, sysfs_root=tree.root)
-    assert after[-1] is before[-1]
+    after = again(before, tree)
+    assert [(one.name, one.estimated) for found in after for one in found.domains] == [
+        ("package:0", False)
+    ]
+    assert "estimate" not in states(after)
+    states(before)
+
+
+def test_an_estimate_that_was_asked_for_keeps_its_domain(tree: PowercapTree) -> None:
+    """Named in the settings, it is not pulled from under anyone; the sensor says why it waits."""
+    use = ["estimate", "rapl"]
+    before = probe(use, now_ns=time.monotonic_ns, sysfs_root=tree.root)
+    tree.add("intel-rapl:0", "package-0")
+    after = again(before, tree, use)
+    assert after[0] is before[0]
     assert "restart" in str(after[1].remedy)
     assert states(after)["rapl"] is State.FAILING
+
+
+def test_a_zone_that_comes_later_joins_those_that_are_open(tree: PowercapTree) -> None:
+    """A new collector has them all; the old one still reads, until its holder closes it."""
+    tree.add("intel-rapl:0", "package-0")
+    before = probe(["rapl"], now_ns=time.monotonic_ns, sysfs_root=tree.root)
+    assert again(before, tree, ["rapl"])[0] is before[0]
+    tree.add("intel-rapl:0:0", "dram")
+    after = again(before, tree, ["rapl"])
+    assert [one.name for one in after[0].domains] == ["package:0", "dram:0"]
+    assert before[0].collector is not None
+    assert len(before[0].collector.read().values) == 1
+    states(before)
+    states(after)
+
+
+def test_what_has_vanished_is_waited_for_by_the_collector_that_had_it(tree: PowercapTree) -> None:
+    """Fewer domains than before are no reason to open a collector anew."""
+    tree.add("intel-rapl:0", "package-0")
+    tree.add("intel-rapl:1", "package-1")
+    before = probe(["rapl"], now_ns=time.monotonic_ns, sysfs_root=tree.root)
+    tree.remove("intel-rapl:1")
+    tree.add("intel-rapl:0:0", "dram")
+    assert again(before, tree, ["rapl"])[0] is before[0]
+    states(before)

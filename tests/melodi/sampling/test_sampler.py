@@ -17,6 +17,7 @@ from collectors.base import (
     Readings,
 )
 from collectors.errors import ReadFailed
+from collectors.registry import Probe, State
 from melodi.clock import SystemClock, VirtualClock
 from melodi.sampling.sampler import Sampler
 from melodi.sampling.station import Sample
@@ -69,12 +70,16 @@ class Meter:
         self.closed = True
 
 
+def probes_of(*meters: Meter) -> list[Probe]:
+    return [Probe(name=one.name, state=State.OK, collector=one) for one in meters]
+
+
 def sampler_of(
     meters: list[Meter], clock: VirtualClock | SystemClock, samples: list[Sample]
 ) -> Sampler:
     return Sampler(
-        meters,
-        periods_ns={"a": 50 * MS, "b": 100 * MS},
+        probes_of(*meters),
+        period_of={"a": 50 * MS, "b": 100 * MS}.__getitem__,
         clock=clock,
         on_sample=samples.append,
     )
@@ -151,8 +156,8 @@ def test_the_thread_beats_and_stops_and_closes_its_meters() -> None:
     clock, seen = SystemClock(), threading.Event()
     meter = Meter("a", clock)
     sampler = Sampler(
-        [meter],
-        periods_ns={"a": 5 * MS},
+        probes_of(meter),
+        period_of=lambda _: 5 * MS,
         clock=clock,
         on_sample=lambda sample: seen.set() if sample.bins else None,
     )
@@ -186,7 +191,7 @@ def test_a_meter_that_hangs_at_the_stop_is_left_open_and_the_log_says_so(
     release: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Closing what another thread reads could take the process with it; the others close."""
-    monkeypatch.setattr("melodi.sampling.sampler.STOP_SECONDS", 0.2)
+    monkeypatch.setattr("melodi.sampling.readers.STOP_SECONDS", 0.2)
     clock = SystemClock()
     hung, fine = Meter("a", clock), Meter("b", clock)
     hung.hanging = release

@@ -1,0 +1,146 @@
+"""One meter with its schedule: reads it when it is due, in whatever thread or process it stands."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Event
+
+import structlog
+
+from collectors.base import Collector, Conditions, Failure, Readings
+from collectors.errors import ReadFailed
+from collectors.overlap import opened
+from melodi.clock import NS_PER_SECOND, Clock
+from melodi.sampling.ticks import Ticks
+
+CONDITIONS_PERIOD_NS = NS_PER_SECOND
+SLOW_PART = 5
+"""A pass that takes more than this part of its period is slow."""
+SLOW_PASSES = 5
+"""In a row, because a single one may have waited for the processor."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """What one read of a collector gave; times are monotonic, and the same in every process."""
+
+    collector: str
+    late_ns: int
+    missed: int
+    read_ns: int
+    """When the read was over."""
+    asleep_ns: int
+    """How long the machine had been suspended by then, since boot."""
+    next_ns: int
+    """When it is to be read next."""
+    period_ns: int
+    readings: Readings
+    conditions: tuple[Conditions, ...] = ()
+
+
+class Reader:
+    """Reads one collector. One thread beats it."""
+
+    def __init__(self, collector: Collector, *, period_ns: int, clock: Clock) -> None:
+        self.collector = opened(collector)
+        self.period_ns = period_ns
+        self._clock = clock
+        self._successor: Collector | None = None
+        self._conditions_due_ns = clock.monotonic_ns()
+        self._ticks = Ticks(start_ns=self._conditions_due_ns, period_ns=period_ns)
+        self._slow_in_a_row = 0
+        self._is_slowed = False
+
+    @property
+    def name(self) -> str:
+        return self.collector.name
+
+    @property
+    def deadline_ns(self) -> int:
+        """When it is to be read next."""
+        return self._ticks.deadline_ns
+
+    def run(self, stopping: Event, deliver: Callable[[Pass], None]) -> None:
+        """Beat until told to stop."""
+        while True:
+            wait_ns = self.deadline_ns - self._clock.monotonic_ns()
+            if stopping.wait(max(0, wait_ns) / NS_PER_SECOND):
+                return
+            if (one := self.beat()) is not None:
+                deliver(one)
+
+    def beat(self) -> Pass | None:
+        """Read it; None where it is not due yet."""
+        now_ns = self._clock.monotonic_ns()
+        if now_ns < self.deadline_ns:
+            return None
+        late_ns, missed = self._ticks.beat(now_ns)
+        self._change_over()
+        readings = self._read()
+        # Asked after the read, so that a sleep in its midst is noticed with it; boot time first,
+        # because a pause between the two clocks then makes a sleep shorter, never up.
+        boot_ns = self._clock.boottime_ns()
+        read_ns = self._clock.monotonic_ns()
+        conditions: tuple[Conditions, ...] = ()
+        if now_ns >= self._conditions_due_ns:
+            self._conditions_due_ns = now_ns + CONDITIONS_PERIOD_NS
+            conditions = self._conditions()
+        self._pace(read_ns - now_ns)
+        return Pass(
+            collector=self.name,
+            late_ns=late_ns,
+            missed=missed,
+            read_ns=read_ns,
+            asleep_ns=boot_ns - read_ns,
+            next_ns=self.deadline_ns,
+            period_ns=self.period_ns,
+            readings=readings,
+            conditions=conditions,
+        )
+
+    def succeed(self, collector: Collector) -> None:
+        """Read this one from the next beat on; the one before is closed then, by who reads it."""
+        if opened(collector) is not self.collector:
+            self._successor = opened(collector)
+
+    def close(self) -> None:
+        """Close what it reads; nobody may be reading it."""
+        self._change_over()
+        self.collector.close()
+
+    def _change_over(self) -> None:
+        if self._successor is not None:
+            old, self.collector, self._successor = self.collector, self._successor, None
+            old.close()
+
+    def _read(self) -> Readings:
+        try:
+            return self.collector.read()
+        except Exception as error:  # noqa: BLE001  one bad read must never be the last
+            failed = error if isinstance(error, ReadFailed) else ReadFailed(repr(error))
+            names = [domain.name for domain in self.collector.domains]
+            return Readings((), tuple(Failure(name, failed) for name in names))
+
+    def _conditions(self) -> tuple[Conditions, ...]:
+        try:
+            return self.collector.conditions()
+        except Exception as error:  # noqa: BLE001  what explains joules must not cost any
+            log.warning("conditions_unread", collector=self.name, reason=repr(error))
+            return ()
+
+    def _pace(self, took_ns: int) -> None:
+        """Read a meter that takes its time half as often, once."""
+        is_slow = took_ns * SLOW_PART > self.period_ns
+        self._slow_in_a_row = self._slow_in_a_row + 1 if is_slow else 0
+        if self._is_slowed or self._slow_in_a_row < SLOW_PASSES:
+            return
+        self._is_slowed = True
+        self.period_ns *= 2
+        self._ticks = Ticks(start_ns=self.deadline_ns, period_ns=self.period_ns)
+        log.warning(
+            "meter_is_slow",
+            collector=self.name,
+            read_seconds=took_ns / NS_PER_SECOND,
+            period_seconds=self.period_ns / NS_PER_SECOND,
+        )
