@@ -112,7 +112,10 @@ async def served(
             running(settings, clock=clock, probes=probes, api_url=api_url)
         )
         apps: list[tuple[App, socket.socket]] = [
-            (create_gateway(runtime.backend(name), runtime.books, clock), listener)
+            (
+                create_gateway(runtime.backend(name), runtime.books, clock, books=runtime.books),
+                listener,
+            )
             for name, listener in gateways.items()
         ]
         host = settings.api.listen.rpartition(":")[0].strip("[]")

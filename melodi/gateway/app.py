@@ -11,6 +11,7 @@ import orjson
 from melodi.clock import Clock
 from melodi.errors import BackendError
 from melodi.gateway import headers as fields
+from melodi.gateway.energy import ASKS, WAIT, Books, Head, Teller, Wish
 from melodi.gateway.inbound import ClientLeft, Inbound, Receive, Send
 from melodi.gateway.upstream import BackendAway, Upstream
 from melodi.gateway.usage import PATHS, UsageFilter, ask
@@ -33,11 +34,14 @@ NO_WEBSOCKET = "MELODI's gateway passes no WebSocket: connect to the backend its
 class Gateway:
     """The ASGI app in front of one backend; its lifespan opens and closes the connections."""
 
-    def __init__(self, backend: Backend, recorder: Recorder, clock: Clock) -> None:
+    def __init__(
+        self, backend: Backend, recorder: Recorder, clock: Clock, *, books: Books | None
+    ) -> None:
         self._backend = backend
         self._recorder = GuardedRecorder(recorder)
         self._clock = clock
         self._upstream = Upstream(backend)
+        self._teller = None if books is None else Teller(books, clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection's worth of ASGI: its lifespan, a request, or a refused WebSocket."""
@@ -58,6 +62,8 @@ class Gateway:
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await self._upstream.close()
+        if self._teller is not None:
+            self._teller.close()
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _serve(self, scope: Scope, inbound: Inbound, send: Send) -> None:
@@ -78,10 +84,12 @@ class Gateway:
         body: bytes | None = None
         usage: UsageFilter | None = None
         watch: Watch | Unwatched = Unwatched()
+        wish: Wish | None = None
         if scope["method"] == "POST" and dialect is not None:
             body = await inbound.read(MAX_READ_BYTES)
             facts = RequestFacts() if body is None else read_request(dialect, body)
             watch = self._watch(scope, dialect, facts)
+            wish = self._wish(scope, watch, facts)
             if body is not None and facts.streamed and self._asks_usage(scope["path"]):
                 asked = ask(body)
                 body, usage = (body, None) if asked is None else (asked, UsageFilter())
@@ -101,7 +109,7 @@ class Gateway:
                 await _answer_error(send, 502, str(error), path=scope["path"], extra=watch.headers)
                 return
             try:
-                await self._relay(response, watch, usage, send)
+                await self._relay(response, watch, usage, send, wish=wish)
             finally:
                 response.close()
 
@@ -111,6 +119,8 @@ class Gateway:
         watch: Watch | Unwatched,
         usage: UsageFilter | None,
         send: Send,
+        *,
+        wish: Wish | None,
     ) -> None:
         """Send an answer on as it comes; each piece leaves before it is read."""
         raw_headers = list(response.raw_headers)
@@ -118,6 +128,11 @@ class Gateway:
             usage = None
         watch.head(response.status, raw_headers)
         headers = fields.to_client(raw_headers) + watch.headers
+        head = Head(response.status, headers)
+        if wish is not None and (splice := wish.splice(head)) is not None:
+            chunks = self._upstream.chunks(response)
+            await wish.teller.relay(head, chunks, splice, watch=watch, usage=usage, send=send)
+            return
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
         async for chunk in self._upstream.chunks(response):
             at_ns = self._clock.monotonic_ns()
@@ -134,6 +149,12 @@ class Gateway:
         backend = self._backend
         return backend.kind is BackendKind.VLLM and backend.asks_usage and path in PATHS
 
+    def _wish(self, scope: Scope, watch: Watch, facts: RequestFacts) -> Wish | None:
+        """That the client wants to be told the energy; a call that only loads has no record."""
+        if self._teller is None or fields.first(scope["headers"], ASKS) != WAIT:
+            return None
+        return Wish(self._teller, facts.streamed) if watch.headers else None
+
     def _watch(self, scope: Scope, dialect: Dialect, facts: RequestFacts) -> Watch:
         timeline = new_timeline(self._backend, self._clock, facts=facts)
         timeline.tags = fields.parse_tags(fields.first(scope["headers"], fields.TAGS))
@@ -141,9 +162,14 @@ class Gateway:
         return Watch(timeline, dialect=dialect, recorder=self._recorder, clock=self._clock)
 
 
-def create_gateway(backend: Backend, recorder: Recorder, clock: Clock) -> Gateway:
-    """The gateway of one backend, as an ASGI app; nothing is opened yet."""
-    return Gateway(backend, recorder, clock)
+def create_gateway(
+    backend: Backend, recorder: Recorder, clock: Clock, *, books: Books | None = None
+) -> Gateway:
+    """The gateway of one backend, as an ASGI app; nothing is opened yet.
+
+    `books` tells clients that ask for it what their answers cost; None: nobody does.
+    """
+    return Gateway(backend, recorder, clock, books=books)
 
 
 def _target(scope: Scope) -> bytes:
