@@ -32,9 +32,10 @@ def demo(
 ) -> None:
     """Send prompts to a simulated backend and show joules beside the simulator's true joules."""
     from melodi.logs import configure_logging
+    from melodi.serving import run
 
     configure_logging()
-    asyncio.run(_demo(requests, stay=not exit_, as_json=as_json))
+    run(_demo(requests, stay=not exit_, as_json=as_json))
 
 
 async def _demo(count: int, *, stay: bool, as_json: bool) -> None:

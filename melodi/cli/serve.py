@@ -11,14 +11,13 @@ if TYPE_CHECKING:
 
 def serve(*, config: Config = None) -> None:
     """Measure, pass prompts on, record and answer, until Ctrl-C or SIGTERM."""
-    import asyncio
-
     from melodi.clock import SystemClock
     from melodi.daemon.serve import serve as serve_until_stopped
     from melodi.logs import configure_logging
+    from melodi.serving import run
 
     configure_logging()
-    asyncio.run(serve_until_stopped(config, clock=SystemClock(), on_ready=_greet))
+    run(serve_until_stopped(config, clock=SystemClock(), on_ready=_greet))
     say("stopped: streams have ended, energy is settled, the database is closed")
 
 

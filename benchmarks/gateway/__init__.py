@@ -1,0 +1,1 @@
+"""The gateway's speed beside its peers', and what recording costs."""
