@@ -3,7 +3,7 @@
 import hashlib
 import hmac
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -11,7 +11,7 @@ from collectors.base import Conditions
 from melodi.clock import NS_PER_SECOND, to_datetime
 from melodi.energy.bins import Interval, Span
 from melodi.energy.record import EnergyRecord, Status
-from melodi.energy.total import RequestEnergy
+from melodi.energy.total import RequestEnergy, charged
 from melodi.energy.work import Work
 from melodi.inference.timeline import RequestTimeline
 from melodi.store.spool import Begun
@@ -147,13 +147,9 @@ def with_energy(
     conditions: Mapping[str, Conditions],
 ) -> EnergyRecord:
     """The record with its energy; `conditions` are those of its devices while it ran."""
-    tokens, joules = record.output_tokens, energy.energy_joules
-    costs = {field.name: getattr(energy, field.name) for field in fields(RequestEnergy)}
     return replace(
-        record,
+        charged(record, energy),
         provisional=provisional,
-        joules_per_output_token=joules / tokens if joules is not None and tokens else None,
-        **costs,
         **_hardware([conditions[name] for name in energy.domains if name in conditions]),
     )
 

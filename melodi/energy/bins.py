@@ -34,6 +34,16 @@ class Interval:
         return Interval(start_ns, max(start_ns, end_ns))
 
 
+@dataclass(frozen=True, slots=True)
+class Booked:
+    """How a bin was booked once, so that it can be booked so again."""
+
+    minute: int
+    """Minutes since 1970 in UTC."""
+    idle_watts: float | None
+    """The idle power by which it was split; None: unknown then."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bin:
     """The energy of one domain between two consecutive edges of its curve."""
@@ -49,6 +59,8 @@ class Bin:
     """How far an edge may truly lie from where it is placed."""
     reason: str | None = None
     """`stall` where the sampler paused, or why the energy is unknown."""
+    booked: Booked | None = None
+    """How it was booked before; None: it never was."""
 
     @property
     def length_ns(self) -> int:

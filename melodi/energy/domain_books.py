@@ -142,10 +142,10 @@ class DomainBooks:
         everybody = [one.seen_until(now_ns).service for one in (*self._present, *self._coming)]
         starts = sorted(one.start_ns for one in everybody)
         ends = sorted(one.end_ns for one in everybody)
-        setting = self._setting()
         for bin_ in self._open:
             if not _touches(bin_, span):
                 continue
+            setting = self._setting(bin_)
             tally.cover(bin_, span)
             if bin_.joules is None:
                 continue
@@ -155,9 +155,9 @@ class DomainBooks:
             tally.add(bin_, share, setting, divided=setting.idle_watts is not None)
         return tally
 
-    def _setting(self) -> Setting:
+    def _setting(self, bin_: Bin) -> Setting:
         return Setting(
-            idle_watts=self.idle.watts,
+            idle_watts=bin_.booked.idle_watts if bin_.booked else self.idle.watts,
             our_share=1.0 if self.facts.exclusive else None,
             max_watts=self.facts.max_watts,
         )
@@ -197,7 +197,7 @@ class DomainBooks:
                 guest.tally.reasons.add("forced_close")
         if bin_.energy_uj is None:
             return None
-        setting = self._setting()
+        setting = self._setting(bin_)
         settlement = settle(bin_, spans, setting, self._policies)
         present = sum(one.service.overlap_ns(bin_.start_ns, bin_.end_ns) for one in spans)
         by_name = {guest.request: guest for guest in guests}

@@ -1,10 +1,10 @@
 """Keeps the books: bins stay open until everybody in them has ended, then every joule is posted."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from melodi.energy.accounts import MinuteAccounts
-from melodi.energy.bins import NS_PER_SECOND, Bin, Interval, Span
+from melodi.energy.bins import NS_PER_SECOND, Bin, Booked, Interval, Span
 from melodi.energy.domain_books import MAX_OPEN_NS, DomainBooks, Guest
 from melodi.energy.policies import Policy
 from melodi.energy.tally import DomainFacts, Tally
@@ -33,6 +33,8 @@ class Closing:
     """What one turn of the ledger closed."""
 
     minutes: list[MinuteAccounts] = field(default_factory=list)
+    bins: list[Bin] = field(default_factory=list)
+    """What was closed, in each domain's order, with how it was booked."""
     touched: set[str] = field(default_factory=set)
     """Requests that received joules and are not final yet."""
     final: dict[str, RequestEnergy] = field(default_factory=dict)
@@ -105,7 +107,7 @@ class Ledger:
             guest.span = entry.span
 
     def add(self, bin_: Bin) -> None:
-        """A new bin, in the order of its domain's curve."""
+        """A new bin, in the order of its domain's curve; one booked before is booked so again."""
         self._domains[bin_.domain].add(bin_)
 
     def advance(self, now_ns: int, *, wall_offset_ns: int, most: int | None = None) -> Closing:
@@ -122,9 +124,12 @@ class Ledger:
                     closing.more = True
                     break
                 left = None if left is None else left - 1
-                minute = (bin_.end_ns + wall_offset_ns) // NS_PER_MINUTE
+                booked = bin_.booked or Booked(
+                    (bin_.end_ns + wall_offset_ns) // NS_PER_MINUTE, books.idle.watts
+                )
+                closing.bins.append(replace(bin_, booked=booked))
                 account = accounts.setdefault(
-                    (name, minute), MinuteAccounts(domain=name, minute=minute)
+                    (name, booked.minute), MinuteAccounts(domain=name, minute=booked.minute)
                 )
                 closing.touched.update(one.request for one in books.close(bin_, account, now_ns))
         closing.minutes = list(accounts.values())

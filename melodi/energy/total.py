@@ -1,9 +1,9 @@
 """Sums one request's domains into the figures of its record; a sum with an unknown is unknown."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 
-from melodi.energy.record import DomainEnergy, Quality
+from melodi.energy.record import DomainEnergy, EnergyRecord, Quality
 from melodi.energy.tally import DomainFacts
 
 KINDS = ("gpu", "cpu", "dram", "platform")
@@ -43,6 +43,16 @@ class RequestEnergy:
 def unmeasured(reason: str) -> RequestEnergy:
     """The energy of a request that nothing measured, and why."""
     return RequestEnergy(quality_reasons=(reason,))
+
+
+def charged(record: EnergyRecord, energy: RequestEnergy) -> EnergyRecord:
+    """The record of a request with its energy."""
+    tokens, joules = record.output_tokens, energy.energy_joules
+    return replace(
+        record,
+        joules_per_output_token=joules / tokens if joules is not None and tokens else None,
+        **{field.name: getattr(energy, field.name) for field in fields(RequestEnergy)},
+    )
 
 
 def total(

@@ -459,3 +459,26 @@ def test_a_turn_closes_no_more_than_it_may() -> None:
     assert [turn.more for turn in turns] == [True, True, False]
     measured = [sum(one.measured_joules for one in turn.minutes) for turn in turns]
     assert measured == [pytest.approx(10.0), pytest.approx(10.0), pytest.approx(5.0)]
+
+
+def test_a_bin_that_was_booked_is_booked_so_again() -> None:
+    """What a ledger closed goes through another one into the same minutes, by the same idle."""
+    energies: list[int | None] = [10_000_000] * 50 + [30_000_000] * 20 + [None] + [9_000_000] * 50
+    one = span("r", 5_000, 6_950)
+    first = ledger_with()
+    first.begin("r", [GPU], one.service.start_ns)
+    for bin_ in bins_of(energies):
+        first.add(bin_)
+    first.end("r", one)
+    later_ns = START_NS + MAX_OPEN_NS + SILENCE_NS
+    closing = first.advance(later_ns, wall_offset_ns=59 * SECOND)
+    assert len(closing.bins) == len(energies)
+    again = ledger_with(idle_watts={GPU: 1.0})
+    again.begin("r", [GPU], one.service.start_ns)
+    for bin_ in closing.bins:
+        again.add(bin_)
+    again.end("r", one)
+    repeated = again.advance(later_ns, wall_offset_ns=7 * SECOND)
+    assert repeated.minutes == closing.minutes
+    assert repeated.final == closing.final
+    assert repeated.bins == closing.bins
