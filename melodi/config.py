@@ -132,6 +132,13 @@ class Privacy(Section):
     """What is kept of a prompt that passes through: a keyed hash, its text, or nothing."""
 
 
+class Retention(Section):
+    """For how long things are kept."""
+
+    replay: Duration = parse_duration("3d")
+    """Bins, and when tokens arrived: how far back `melodi recompute` can divide joules anew."""
+
+
 class Carbon(Section):
     """What a kilowatt hour emits and costs; without them no carbon and no cost is told."""
 
@@ -181,6 +188,7 @@ class Settings(BaseSettings):
     collectors: Collectors = Collectors()
     attribution: Attribution = Attribution()
     privacy: Privacy = Privacy()
+    retention: Retention = Retention()
     carbon: Carbon = Carbon()
     backends: list[BackendSettings] = []
 

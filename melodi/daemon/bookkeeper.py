@@ -14,14 +14,16 @@ from collectors.base import Conditions
 from melodi.clock import NS_PER_SECOND, Clock
 from melodi.daemon.backends import Backends
 from melodi.daemon.compose import Privacy, begun, describe, service_of, with_energy
+from melodi.daemon.keeping import Keeper
 from melodi.energy.accounts import MinuteSums
-from melodi.energy.ledger import LATEST_NS, Ledger
+from melodi.energy.ledger import LATEST_NS, NS_PER_MINUTE, Ledger
 from melodi.energy.record import EnergyRecord
 from melodi.energy.tally import DomainFacts
 from melodi.energy.total import RequestEnergy
 from melodi.inference.timeline import RequestTimeline
 from melodi.metrics import Metrics
 from melodi.sampling.station import Sample
+from melodi.store.kept import Kept
 from melodi.store.records import Batch
 from melodi.store.spool import Spool
 from melodi.store.writer import RecordWriter
@@ -80,6 +82,7 @@ class Bookkeeper:
         self._begun: list[RequestTimeline] = []
         self._ended: set[str] = set()
         self._minutes = MinuteSums()
+        self._keeper = Keeper(ledger.facts)
         self._submitted_ns = clock.monotonic_ns()
         self._conditions: dict[str, Conditions] = {}
         self._unstored: dict[str, EnergyRecord] = {}
@@ -197,12 +200,15 @@ class Bookkeeper:
             }
             self.idle_watts = self._ledger.idle_watts
         self._minutes.add(closing.minutes)
+        self._keeper.close(closing.bins)
         self._metrics.ledger_minutes(closing.minutes)
         records = self._compose(provisional, closing.final)
         waited_ns = self._clock.monotonic_ns() - self._submitted_ns
         due = waited_ns >= MINUTES_EVERY_NS and self._writer.pending < WRITER_BACKLOG
-        if records or (self._minutes and (due or last)):
-            self._submit(records)
+        minute = self._clock.wall_ns() // NS_PER_MINUTE
+        kept = self._keeper.take(minute, everything=last and not closing.more)
+        if records or kept or (self._minutes and (due or last)):
+            self._submit(records, kept)
         return closing.more
 
     def _compose(
@@ -224,9 +230,10 @@ class Bookkeeper:
                 del self._pending[name]
         return records
 
-    def _submit(self, records: list[EnergyRecord]) -> None:
+    def _submit(self, records: list[EnergyRecord], kept: tuple[Kept, ...]) -> None:
         self._submitted_ns = self._clock.monotonic_ns()
-        batch = Batch(host=self._host, records=tuple(records), minutes=self._minutes.take())
+        minutes = self._minutes.take()
+        batch = Batch(host=self._host, records=tuple(records), minutes=minutes, kept=kept)
         stored = self._writer.submit(batch)
         stored.add_done_callback(lambda done: self._on_stored(done, records))
 
@@ -252,6 +259,7 @@ class Bookkeeper:
             self._begun.append(timeline)
         domains = self._backends.domains_of(timeline.backend)
         self._ledger.begin(timeline.id, domains, timeline.sent_ns)
+        self._keeper.begin(timeline.id, domains, timeline.sent_ns)
 
     def _on_end(self, timeline: RequestTimeline) -> None:
         pending = self._pending[timeline.id]
@@ -265,6 +273,7 @@ class Bookkeeper:
         finally:
             # Whatever fails above, nobody may stay in service for ever.
             self._ledger.end(timeline.id, span)
+            self._keeper.end(timeline.id, span)
         if not timeline.load_only:
             self._metrics.request_seen(timeline)
 

@@ -16,6 +16,7 @@ from melodi.daemon.meters import plan_of, probe_meters
 from melodi.daemon.ownership import owning
 from melodi.daemon.recovery import recover
 from melodi.daemon.runtime import Runtime
+from melodi.energy.ledger import NS_PER_MINUTE
 from melodi.sampling.settle import first_edges
 from melodi.sampling.watch import MeterWatch
 from melodi.store.database import database_path, open_engine
@@ -131,7 +132,7 @@ def _state_folder(settings: Settings) -> Path:
 
 
 async def _housekeeping(runtime: Runtime) -> None:
-    """Once a minute: who are the backends, and what has been learned of idle power."""
+    """Once a minute: who are the backends, what is known of idle power, what is kept too long."""
     while True:
         try:
             await runtime.backends_known.look()
@@ -139,6 +140,7 @@ async def _housekeeping(runtime: Runtime) -> None:
             log.warning("backends_not_asked", reason=repr(error))
         await asyncio.sleep(HOUSEKEEPING_SECONDS)
         await asyncio.to_thread(_keep_idle, runtime)
+        await asyncio.to_thread(_forget, runtime)
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:
@@ -152,3 +154,12 @@ def _keep_idle(runtime: Runtime) -> None:
         runtime.store.keep_idle_watts(runtime.settings.host, runtime.books.idle_watts)
     except Exception as error:  # noqa: BLE001  it will be learned again
         log.warning("idle_power_not_kept", reason=str(error))
+
+
+def _forget(runtime: Runtime) -> None:
+    """Throw away what can no longer be asked to be divided anew."""
+    oldest_ns = runtime.clock.wall_ns() - runtime.settings.retention.replay
+    try:
+        runtime.store.forget_kept(runtime.settings.host, before_minute=oldest_ns // NS_PER_MINUTE)
+    except Exception as error:  # noqa: BLE001  the next round may do better
+        log.warning("old_bins_not_forgotten", reason=str(error))

@@ -69,6 +69,11 @@ class Ledger:
             self.introduce(facts)
 
     @property
+    def facts(self) -> tuple[DomainFacts, ...]:
+        """The domains that it keeps the books of."""
+        return tuple(one.facts for one in self._domains.values())
+
+    @property
     def idle_watts(self) -> dict[str, float]:
         """What has been learned of each domain's idle power."""
         learned = {name: one.idle.watts for name, one in self._domains.items()}

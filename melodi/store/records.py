@@ -15,10 +15,11 @@ from melodi.errors import StoreError
 from melodi.store import dialect
 from melodi.store.books import Audit, LedgerBy, LedgerLine, read_audit, read_ledger
 from melodi.store.database import reading
+from melodi.store.kept import Kept, forget_kept, to_kept_row
 from melodi.store.queries import Page, RequestFilter, encode_cursor, select_page
 from melodi.store.rollups import count_records
 from melodi.store.rows import to_record, to_row
-from melodi.store.schema import domains, hosts, ledger_minutes, requests
+from melodi.store.schema import domains, hosts, kept_minutes, ledger_minutes, requests
 
 MAX_PAGE = 1000
 _IDS_PER_QUERY = 1000
@@ -41,6 +42,8 @@ class Batch:
     host: str
     records: tuple[EnergyRecord, ...] = ()
     minutes: tuple[MinuteAccounts, ...] = ()
+    kept: tuple[Kept, ...] = ()
+    """By what these and earlier minutes can be divided anew."""
     mark: Mark | None = field(default=None, compare=False)
     """Lets a batch be tried again whose commit may have gone through; None: never tried again."""
 
@@ -58,6 +61,7 @@ class RecordStore:
         self._writing = dialect.writing(engine)
         self._put_request = dialect.insert_or_replace(requests, key=["id"])
         self._add_minutes = dialect.insert_or_add(ledger_minutes, key=["host", "domain", "minute"])
+        self._keep = dialect.insert_or_replace(kept_minutes, key=["host", "session", "number"])
 
     def apply(self, batches: Sequence[Batch]) -> dict[str, int]:
         """Write all of `batches` or nothing; gives the seq of each of their records that is final.
@@ -67,26 +71,46 @@ class RecordStore:
         host's row is locked from before it is counted until the commit, so no two records get
         the same. A marked batch that was written before is left out.
         """
-        ids = [record.id for batch in batches for record in batch.records]
+        kept = [to_kept_row(batch.host, one) for batch in batches for one in batch.kept]
         with self._writing.begin() as connection:
-            # In one order for all, so that no two writers wait for each other.
-            books = {name: _lock_host(connection, name) for name in sorted(_hosts_of(batches))}
-            fresh = [batch for batch in batches if not _written(batch, books[batch.host])]
-            stored = _stored(connection, ids)
-            seqs = {id_: row.seq for id_, row in stored.items() if row.seq is not None}
-            offered = _latest(record for batch in fresh for record in batch.records)
-            accepted = [r for r in offered.values() if _replaces(r, stored.get(r.id))]
-            final = [r for r in accepted if not r.provisional and r.id not in seqs]
-            for name, book in books.items():
-                ours = [record.id for record in final if record.host == name]
-                seqs |= zip(ours, count(book.last_seq + 1), strict=False)
-                _advance_host(connection, name, by=len(ours), batches=fresh)
-            count_records(connection, accepted, stored)
-            if accepted:
-                rows = [to_row(record) | {"seq": seqs.get(record.id)} for record in accepted]
-                connection.execute(self._put_request, rows)
-            if minutes := _minute_rows(fresh):
-                connection.execute(self._add_minutes, minutes)
+            seqs = self._apply(connection, batches)
+            if kept:
+                connection.execute(self._keep, kept)
+        return seqs
+
+    def revise(self, batch: Batch) -> None:
+        """Write new revisions of records with what they change in the minutes, or nothing.
+
+        Raises StoreError where one of them is not the revision after the stored one: somebody
+        else was faster, and what the minutes are to gain is no longer right.
+        """
+        with self._writing.begin() as connection:
+            _lock_host(connection, batch.host)
+            stored = _stored(connection, [record.id for record in batch.records])
+            before = {id_: row.revision for id_, row in stored.items()}
+            if any(before.get(one.id) != one.revision - 1 for one in batch.records):
+                raise StoreError("the records were changed meanwhile; do it again")
+            self._apply(connection, [batch])
+
+    def _apply(self, connection: sa.Connection, batches: Sequence[Batch]) -> dict[str, int]:
+        # In one order for all, so that no two writers wait for each other.
+        books = {name: _lock_host(connection, name) for name in sorted(_hosts_of(batches))}
+        fresh = [batch for batch in batches if not _written(batch, books[batch.host])]
+        stored = _stored(connection, [one.id for batch in batches for one in batch.records])
+        seqs = {id_: row.seq for id_, row in stored.items() if row.seq is not None}
+        offered = _latest(record for batch in fresh for record in batch.records)
+        accepted = [r for r in offered.values() if _replaces(r, stored.get(r.id))]
+        final = [r for r in accepted if not r.provisional and r.id not in seqs]
+        for name, book in books.items():
+            ours = [record.id for record in final if record.host == name]
+            seqs |= zip(ours, count(book.last_seq + 1), strict=False)
+            _advance_host(connection, name, by=len(ours), batches=fresh)
+        count_records(connection, accepted, stored)
+        if accepted:
+            rows = [to_row(record) | {"seq": seqs.get(record.id)} for record in accepted]
+            connection.execute(self._put_request, rows)
+        if minutes := _minute_rows(fresh):
+            connection.execute(self._add_minutes, minutes)
         return seqs
 
     def get(self, request_id: str) -> EnergyRecord | None:
@@ -147,6 +171,11 @@ class RecordStore:
         closed += [record for id_, record in waiting.items() if id_ not in known]
         self.apply([Batch(host=host, records=tuple(closed))])
         return len(closed)
+
+    def forget_kept(self, host: str, *, before_minute: int) -> None:
+        """Throw away what can be divided anew of the host's minutes before that one."""
+        with self._writing.begin() as connection:
+            forget_kept(connection, host, before_minute=before_minute)
 
     def keep_host(
         self,

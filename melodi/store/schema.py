@@ -1,4 +1,4 @@
-"""The tables: one row per request, per domain and minute, per host, per power domain, per hour."""
+"""The tables: hosts, domains, ledger, requests, roll-ups, windows, and what is kept to replay."""
 
 from sqlalchemy import (
     BigInteger,
@@ -149,6 +149,17 @@ requests = Table(
     Index(None, "started_at", "id"),
     Index(None, "host", "model", "started_at"),
     Index(None, "model", "started_at"),
+)
+
+kept_minutes = Table(
+    "kept_minutes",
+    metadata,
+    Column("host", Text, ForeignKey("hosts.name"), primary_key=True),
+    Column("session", Text, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("minute", Integer, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+    Index(None, "host", "minute"),
 )
 
 _AMOUNT_TYPES = {int: BigInteger, float: Double, bytes: LargeBinary}

@@ -199,11 +199,11 @@ class RecordWriter:
 
 
 def _parts(batch: Batch) -> list[Batch]:
-    """The minutes, then each record alone.
+    """The minutes and what is kept of them, then each record alone.
 
     Adding minutes twice would count them twice, so they keep the mark; a record is replaced.
     """
-    minutes = [replace(batch, records=())] if batch.minutes else []
+    minutes = [replace(batch, records=())] if batch.minutes or batch.kept else []
     return minutes + [Batch(host=batch.host, records=(record,)) for record in batch.records]
 
 

@@ -1,4 +1,4 @@
-"""The first tables: hosts, domains, ledger_minutes, requests."""
+"""The first tables."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -57,6 +57,17 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["host"], ["hosts.name"], name="fk_ledger_minutes_host"),
     )
     op.create_index("ix_ledger_minutes_minute", "ledger_minutes", ["minute"])
+    op.create_table(
+        "kept_minutes",
+        sa.Column("host", sa.Text(), nullable=False),
+        sa.Column("session", sa.Text(), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("minute", sa.Integer(), nullable=False),
+        sa.Column("data", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("host", "session", "number", name="pk_kept_minutes"),
+        sa.ForeignKeyConstraint(["host"], ["hosts.name"], name="fk_kept_minutes_host"),
+    )
+    op.create_index("ix_kept_minutes_host_minute", "kept_minutes", ["host", "minute"])
     op.create_table(
         "requests",
         sa.Column("id", RequestId, nullable=False),
@@ -221,6 +232,7 @@ def downgrade() -> None:
     op.drop_table("windows")
     op.drop_table("rollups")
     op.drop_table("requests")
+    op.drop_table("kept_minutes")
     op.drop_table("ledger_minutes")
     op.drop_table("domains")
     op.drop_table("hosts")

@@ -1,0 +1,62 @@
+"""Gathers what the ledger is told and closes, so that its books can be kept anew later."""
+
+import uuid
+from collections.abc import Iterable, Sequence
+
+from melodi.energy.bins import Bin, Interval, Span
+from melodi.energy.tally import DomainFacts
+from melodi.energy.usage import Usage
+from melodi.store.kept import Kept, KeptRequest
+
+
+class Keeper:
+    """What has been told and closed since it was last taken. One thread owns it."""
+
+    def __init__(self, facts: Sequence[DomainFacts]) -> None:
+        self._session = uuid.uuid4().hex
+        self._number = 0
+        self._facts = tuple(facts)
+        self._running: dict[str, tuple[int, tuple[str, ...]]] = {}
+        self._requests: list[KeptRequest] = []
+        self._usages: list[Usage] = []
+        self._bins: list[Bin] = []
+        self._minute: int | None = None
+
+    def begin(self, request: str, domains: Iterable[str], at_ns: int) -> None:
+        """A request was sent."""
+        self._running[request] = (at_ns, tuple(domains))
+
+    def end(self, request: str, span: Span | None) -> None:
+        """The request is over; one that no domain was charged for is not kept."""
+        sent_ns, domains = self._running.pop(request)
+        if domains:
+            span = span or Span(request, Interval(sent_ns, sent_ns))
+            self._requests.append(KeptRequest(span, sent_ns, domains))
+
+    def use(self, usage: Usage) -> None:
+        """Who worked on a domain for a while."""
+        self._usages.append(usage)
+
+    def close(self, bins: Iterable[Bin]) -> None:
+        """The ledger closed these."""
+        self._bins += bins
+
+    def take(self, minute: int, *, everything: bool = False) -> tuple[Kept, ...]:
+        """All of it once a minute has passed since it was last taken, or at once; else nothing."""
+        if self._minute is None:
+            self._minute = minute
+        if not (self._bins or self._requests) or (minute == self._minute and not everything):
+            return ()
+        kept = Kept(
+            session=self._session,
+            number=self._number,
+            minute=minute,
+            facts=self._facts,
+            bins=tuple(self._bins),
+            requests=tuple(self._requests),
+            usages=tuple(self._usages),
+        )
+        self._minute = minute
+        self._number += 1
+        self._bins, self._requests, self._usages = [], [], []
+        return (kept,)
