@@ -114,13 +114,14 @@ class _Run:
         while self.running and self.running[0][0] <= until_ns:
             end_ns, name, start_ns = heappop(self.running)
             arrivals = array("q", range(start_ns + 2 * STEP_NS, end_ns + 1, STEP_NS))
+            streamed = self.random.random() < self.traffic.streamed
             work = Work.of(
                 input_tokens=self.random.randrange(20, 400),
                 cached_tokens=0,
                 output_tokens=max(1, len(arrivals)),
-                arrivals_ns=arrivals if self.random.random() < self.traffic.streamed else (),
+                arrivals_ns=arrivals if streamed else (),
             )
-            first_ns = arrivals[0] if arrivals and work is not None and work.streamed else None
+            first_ns = arrivals[0] if arrivals and streamed else None
             span = Span(name, Interval(start_ns, end_ns), first_ns, work=work)
             self.ended.add(name)
             with self.spent.on_books():

@@ -1,15 +1,29 @@
 """Divides the joules of one bin among the requests in service during it (pure)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from melodi.energy.bins import NS_PER_SECOND, Bin, Interval, Span, union_ns
+import numpy as np
+
+from melodi.energy.attendance import Attendance, attendance
+from melodi.energy.bins import NS_PER_SECOND, Bin
 from melodi.energy.bounds import part_bounds
-from melodi.energy.policies import Policy, Weight, tokens_of
+from melodi.energy.claims import Party, claim
+from melodi.energy.columns import Rows, Vector, union_within
+from melodi.energy.policies import Policy
+from melodi.energy.roster import END, LOAD_END, LOAD_START, START, Group, Guests
 
 DOUBT_PER_DOUBLING = 0.015
 """Chosen so that in simulation nine bounds in ten hold the truth (benchmarks, attribution)."""
+
+CLAIM_DOUBT = 0.25
+"""Part of what others got in a bin that may have been a model's own."""
+
+ACTIVE, IDLE_SHARE, LOAD, PREFILL, LOW, HIGH, DOUBT, EXCLUSIVE_LOW, EXCLUSIVE_HIGH = range(9)
+"""What a request receives from a bin, in joules. PREFILL is a part of ACTIVE; the bounds are
+LOW and HIGH where one policy divides, else what every policy gives, with a DOUBT of its own."""
+PARTS = 9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,261 +32,292 @@ class Setting:
 
     idle_watts: float | None
     """Power of the warm, idle domain; None: not learned yet."""
-    our_share: float | None
-    """Share of the dynamic energy that belongs to our backends, 0..1; None: unknown."""
     max_watts: float | None
+    shares: Mapping[str, float] | None = None
+    """Each backend's part of the dynamic energy, 0..1; None: unknown."""
+    exclusive: bool = False
+    """Nobody else works on the domain."""
 
     @property
     def least_watts(self) -> float:
         """What the domain never falls below: its idle power, or nothing where that is unknown."""
         return 0.0 if self.idle_watts is None else self.idle_watts
 
-
-@dataclass(slots=True, kw_only=True)
-class Share:
-    """What one request receives from one bin, in joules."""
-
-    request: str
-    active: float = 0.0
-    idle_share: float = 0.0
-    load: float = 0.0
-    prefill: float = 0.0
-    """The part of `active` that is of its prefill."""
-    policy: str | None = None
-    """Which policy divided the bin."""
-    low: float = 0.0
-    high: float = 0.0
-    by_policy: dict[str, float] = field(default_factory=dict)
-    """What each policy would give it, beside the bounds; empty where they hold without one."""
-    doubt: float = 0.0
-    """How far all policies together may be off."""
-    alone: bool = False
-    """Nobody else can have been in service: all active energy of the bin is its own."""
-    exclusive_low: float = 0.0
-    exclusive_high: float = 0.0
+    @property
+    def all_ours(self) -> bool:
+        """Whether nothing of the dynamic energy is known to be of others."""
+        return self.exclusive or self.shares is None or sum(self.shares.values()) >= 1.0
 
 
 @dataclass(slots=True)
 class Settlement:
-    """Where all joules of one bin went: shares + idle + foreign + unattributed = energy."""
+    """Where all joules of one bin went: parts + idle + foreign + unattributed = energy."""
 
-    shares: list[Share] = field(default_factory=list)
+    parts: Vector
+    """A row for each of ACTIVE ... EXCLUSIVE_HIGH, a column for each guest."""
+    by_policy: Vector
+    """A row for each policy: what it would give, beside the bounds; 0 where those do alone."""
+    divided: Vector
+    """A row for each policy: the active joules that it divided."""
+    alone: int | None = None
+    """The guest beside whom nobody can have been in service: all active energy is its own."""
     idle: float = 0.0
     foreign: float = 0.0
     unattributed: float = 0.0
-    divided: bool = True
-    """False where idle is unknown: `active` then holds active and idle share together."""
+    unwatched: bool = False
+    """Some went to a backend whose usage was not watched."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Seat:
-    """One claim on the bin: a request in service, or a model load and those who wait for it."""
+@dataclass(slots=True)
+class _Table:
+    """Those of one model in a bin: who is in service, who waits, what their policies say."""
 
-    span: Span
-    tau_ns: int
-    waiting: tuple[str, ...] = ()
+    group: Group
+    members: Rows
+    waiting: Rows
+    attendance: Attendance
+    policies: Sequence[Policy]
+    divisions: "list[_Division]" = field(default_factory=list)
+
+    @property
+    def party(self) -> Party:
+        best = self.divisions[0] if self.divisions else None
+        joules = best.total if best is not None and best.in_joules else None
+        return Party(self.group, self.attendance.union, joules)
 
 
 @dataclass(frozen=True, slots=True)
 class _Division:
-    """One policy's weights for the seats of a bin."""
+    """One policy's weights, of prefill and of decoding, for the members of a table."""
 
-    policy: str
-    weights: list[Weight]
+    policy: int
+    weights: Vector
     total: float
+    """Of all, and of a load if there is one."""
+    in_joules: bool
 
-    def share(self, seat: int, joules: float) -> tuple[float, float]:
-        """A seat's part of `joules`: of its prefill, and of all."""
-        prefill, decode = self.weights[seat]
-        return joules * prefill / self.total, joules * (prefill + decode) / self.total
+
+PoliciesOf = Callable[[Group], Sequence[Policy]]
 
 
 def settle(
-    bin_: Bin,
-    spans: Sequence[Span],
-    setting: Setting,
-    policies: Sequence[Policy],
-    *,
-    learn: bool = True,
+    bin_: Bin, guests: Guests, setting: Setting, *, groups: Sequence[Group], policies: PoliciesOf
 ) -> Settlement:
     """Post every joule of a measured bin to an account (MEASUREMENT: section 4, attribution).
 
-    I = min(E, P_idle dt), D = E - I, foreign = D (1 - s), A = D - foreign; with anybody in
-    service active_i = A w_i / sum w and idle_share_i = I (u / dt) tau_i / sum tau, otherwise
-    idle = I and unattributed = A. The first of `policies` that can weigh gives w; they learn
-    from the bin before. Raises ValueError for a bin without energy.
+    I = min(E, P_idle dt), D = E - I; with anybody in service each model of each backend has its
+    claim A on D, active_i = A w_i / sum w in it, idle_share_i = I (u / dt) tau_i / sum tau over
+    all; otherwise idle = I. The first of a model's policies that can weigh gives w; they learn
+    from bins that the model had to itself before. Raises ValueError for a bin without energy.
     """
     if bin_.joules is None:
         raise ValueError("an unmeasured bin has no joules to divide; count its seconds instead")
-    idle, active, foreign = split(bin_, setting)
-    seats = _seats(bin_, spans)
-    total_tau = sum(seat.tau_ns for seat in seats)
-    settlement = Settlement(foreign=foreign, divided=setting.idle_watts is not None)
-    divisions: list[_Division] = []
-    shared_idle = 0.0
-    if total_tau == 0:
-        settlement.idle, settlement.unattributed = idle, active
-    else:
-        used_ns = union_ns(_clipped(seat.span.service, bin_) for seat in seats)
-        shared_idle = idle * used_ns / bin_.length_ns
-        settlement.idle = idle - shared_idle
-        divisions = _divisions(bin_, seats, policies, learn=active if learn else None)
-    for number, seat in enumerate(seats):
-        own_idle = shared_idle * seat.tau_ns / total_tau if total_tau else 0.0
-        parts = {one.policy: one.share(number, active) for one in divisions}
-        if seat.waiting:
-            _, own_active = parts[divisions[0].policy] if divisions else (0.0, 0.0)
-            each = (own_active + own_idle) / len(seat.waiting)
-            settlement.shares += [Share(request=name, load=each) for name in seat.waiting]
-            continue
-        if len(parts) > 1:
-            preferred = parts[divisions[0].policy]
-            parts |= {one.name: preferred for one in policies if one.name not in parts}
-        settlement.shares.append(
-            _share(bin_, seat, parts, own_idle, seats=len(seats), active=active, setting=setting)
-        )
+    idle, dynamic = split(bin_, setting.least_watts)
+    tables = [] if len(guests) == 0 else _tables(bin_, guests, groups, policies)
+    present = [one for one in tables if one.attendance.total > 0]
+    for one in present:
+        if len(present) == 1 and setting.all_ours:
+            _teach(one, bin_, dynamic)
+        one.divisions = _divisions(one)
+    claims = claim(
+        dynamic, [one.party for one in present], setting.shares, exclusive=setting.exclusive
+    )
+    total_tau = sum(one.attendance.total for one in present)
+    kinds = len(tables[0].policies) if tables else 0
+    settlement = Settlement(
+        np.zeros((PARTS, len(guests))),
+        np.zeros((kinds, len(guests))),
+        np.zeros((kinds, len(guests))),
+        idle=idle,
+        foreign=claims.foreign,
+        unattributed=claims.unattributed,
+        unwatched=claims.unwatched,
+    )
+    if total_tau > 0:
+        used = idle * _union(present, guests, bin_) / bin_.length_ns
+        settlement.idle = idle - used
+        for table, joules in zip(present, claims.joules, strict=True):
+            _share_out(settlement, table, joules, idle_per_ns=used / total_tau)
+    _bound(settlement, bin_, guests, tables, setting, dynamic=dynamic)
     return settlement
 
 
-def split(bin_: Bin, setting: Setting) -> tuple[float, float, float]:
-    """Idle floor, active and foreign joules of a measured bin (I, A, F)."""
+def split(bin_: Bin, idle_watts: float) -> tuple[float, float]:
+    """Idle floor and dynamic joules of a measured bin (I, D)."""
     assert bin_.joules is not None
-    idle = min(bin_.joules, setting.least_watts * bin_.length_ns / NS_PER_SECOND)
-    dynamic = bin_.joules - idle
-    foreign = dynamic * (1.0 - (1.0 if setting.our_share is None else setting.our_share))
-    return idle, dynamic - foreign, foreign
+    idle = min(bin_.joules, idle_watts * bin_.length_ns / NS_PER_SECOND)
+    return idle, bin_.joules - idle
 
 
-def _divisions(
-    bin_: Bin, seats: Sequence[_Seat], policies: Sequence[Policy], *, learn: float | None
-) -> list[_Division]:
+def _tables(
+    bin_: Bin, guests: Guests, groups: Sequence[Group], policies: PoliciesOf
+) -> list[_Table]:
+    """Everybody who may have been in service, by model, edges taken with their uncertainty."""
+    early, late = -bin_.half_width_ns, bin_.length_ns + bin_.half_width_ns
+    times = guests.times
+    served = (times[START] < late) & (times[END] > early)
+    if bin_.half_width_ns == 0:
+        served &= times[END] > times[START]
+    waiting = (times[LOAD_START] < late) & (times[LOAD_END] > early)
+    anybody_waits = bool(waiting.any())
+    tables = []
+    numbers = set(guests.group.tolist())
+    for number in sorted(numbers):
+        here = served if len(numbers) == 1 else served & (guests.group == number)
+        waits = waiting if len(numbers) == 1 else waiting & (guests.group == number)
+        queue = guests.among(waits) if anybody_waits and waits.any() else None
+        tables.append(
+            _Table(
+                groups[number],
+                here.nonzero()[0],
+                waits.nonzero()[0],
+                attendance(guests.among(here), bin_, waiting=queue),
+                policies(groups[number]),
+            )
+        )
+    return tables
+
+
+def _teach(table: _Table, bin_: Bin, active: float) -> None:
+    for policy in table.policies:
+        policy.learn(bin_, table.attendance, active)
+
+
+def _divisions(table: _Table) -> list[_Division]:
     """What every policy that knows enough would do, the preferred one first."""
-    spans = [seat.span for seat in seats]
-    tokens = tokens_of(bin_, spans)
     found: list[_Division] = []
     reluctant: list[_Division] = []
-    for policy in policies:
-        if learn is not None:
-            policy.learn(tokens, learn)
-        weights = policy.weigh(bin_, spans, tokens)
-        total = 0.0 if weights is None else sum(prefill + decode for prefill, decode in weights)
+    for number, policy in enumerate(table.policies):
+        weights = policy.weigh(table.attendance)
+        total = 0.0 if weights is None else float(weights.sum()) + table.attendance.load
         if weights is not None and total > 0:
-            divisions = reluctant if len(seats) < policy.few else found
-            divisions.append(_Division(policy.name, weights, total))
+            divisions = reluctant if table.attendance.seats < policy.few else found
+            divisions.append(_Division(number, weights, total, policy.in_joules))
     return found + reluctant
 
 
-def _seats(bin_: Bin, spans: Sequence[Span]) -> list[_Seat]:
-    """Everybody who may have been in service, edges taken with their uncertainty."""
-    seats = [
-        _Seat(span, span.service.overlap_ns(bin_.start_ns, bin_.end_ns))
-        for span in spans
-        if _longest(span.service, bin_) > 0
-    ]
-    loads: dict[str, tuple[Interval, tuple[str, ...]]] = {}
-    for span in spans:
-        if span.load is None or _longest(span.load, bin_) == 0:
-            continue
-        load, waiting = loads.get(span.load_key, (span.load, ()))
-        loads[span.load_key] = load.joined(span.load), (*waiting, span.request)
-    for load, waiting in loads.values():
-        tau_ns = load.overlap_ns(bin_.start_ns, bin_.end_ns)
-        seats.append(_Seat(Span(waiting[0], load), tau_ns, waiting))
-    return seats
+def _union(tables: Sequence[_Table], guests: Guests, bin_: Bin) -> float:
+    """How long anybody was in service on the domain, or a model was loading."""
+    if len(tables) == 1:
+        return tables[0].attendance.union
+    starts = np.concatenate((guests.times[START], guests.times[LOAD_START]))
+    ends = np.concatenate((guests.times[END], guests.times[LOAD_END]))
+    return union_within(starts, ends, float(bin_.length_ns))
 
 
-def _share(
+def _share_out(settlement: Settlement, table: _Table, joules: float, *, idle_per_ns: float) -> None:
+    """Give a table's joules to its members, and a load's to those who wait for it."""
+    parts, members, taken = settlement.parts, table.members, table.attendance
+    best = table.divisions[0]
+    prefill, decode = best.weights * (joules / best.total)
+    own_idle = idle_per_ns * taken.tau
+    parts[ACTIVE, members] = prefill + decode
+    parts[PREFILL, members] = prefill
+    parts[IDLE_SHARE, members] = own_idle
+    settlement.divided[best.policy, members] = prefill + decode
+    if len(table.divisions) > 1:
+        settlement.by_policy[:, members] = prefill + decode + own_idle
+        for one in table.divisions[1:]:
+            whole = one.weights.sum(axis=0) * (joules / one.total)
+            settlement.by_policy[one.policy, members] = whole + own_idle
+    if taken.load > 0:
+        load = taken.load * (joules / best.total + idle_per_ns)
+        parts[LOAD, table.waiting] = load / len(table.waiting)
+
+
+def _bound(
+    settlement: Settlement,
     bin_: Bin,
-    seat: _Seat,
-    parts: dict[str, tuple[float, float]],
-    own_idle: float,
-    *,
-    seats: int,
-    active: float,
+    guests: Guests,
+    tables: Sequence[_Table],
     setting: Setting,
-) -> Share:
-    policy, (prefill, own_active) = next(iter(parts.items()), (None, (0.0, 0.0)))
-    service = seat.span.service
-    share = Share(
-        request=seat.span.request,
-        active=own_active,
-        idle_share=own_idle,
-        prefill=prefill,
-        policy=policy,
-        exclusive_high=active,
-    )
-    point = own_active + own_idle
-    if seats > 1 and len(parts) > 1:
-        share.by_policy = {name: part + own_idle for name, (_, part) in parts.items()}
-        share.doubt = own_active * _doubt(bin_, seat.tau_ns, seats)
-        return share
-    if seats == 1:
-        low, high = _bounds_alone(bin_, service, setting)
-        share.alone = _shortest(service, bin_) > 0
-    else:
-        low, high = _bounds_shared(bin_, service, setting, active=active, seats=seats)
-    share.low, share.high = min(low, point), max(high, point)
-    share.exclusive_low = _surely_dynamic(bin_, setting) if share.alone else 0.0
-    return share
+    *,
+    dynamic: float,
+) -> None:
+    """How far each part may be off."""
+    parts = settlement.parts
+    seats = sum(len(one.members) + (len(one.waiting) > 0) for one in tables)
+    for table in tables:
+        members = table.members
+        parts[EXCLUSIVE_HIGH, members] = dynamic
+        own = parts[ACTIVE, members]
+        if seats == 1 and setting.all_ours and len(members):
+            settlement.by_policy[:] = 0.0
+            settlement.alone = _bound_alone(parts, bin_, guests, int(members[0]), setting)
+        elif len(table.divisions) > 1:
+            doubt = _doubt(bin_, table.attendance.tau, seats)
+            doubt += _claim_doubt(float(own.sum()), dynamic)
+            parts[DOUBT, members] = own * doubt
+        else:
+            _bound_shared(parts, bin_, guests, members, setting, dynamic=dynamic, seats=seats)
 
 
-def _doubt(bin_: Bin, tau_ns: int, seats: int) -> float:
+def _doubt(bin_: Bin, tau: Vector, seats: int) -> Vector:
     """How far a request's share of a bin may be off, as a part of it, whatever the policy.
 
     Policies err together, the more the more requests share a bin, and a request that came or
     left in the bin may have been in it for a half-width more or less.
     """
-    at_edge = min(1.0, bin_.half_width_ns / tau_ns) if 0 < tau_ns < bin_.length_ns else 0.0
-    return DOUBT_PER_DOUBLING * math.log2(seats) + at_edge
+    at_edge = np.minimum(1.0, bin_.half_width_ns / np.maximum(tau, 1.0))
+    at_edge[(tau == 0) | (tau >= bin_.length_ns)] = 0.0
+    return at_edge + DOUBT_PER_DOUBLING * math.log2(seats)
 
 
-def _surely_dynamic(bin_: Bin, setting: Setting) -> float:
-    """Our dynamic joules, below 0 where the bin's edges make it seem longer than it was.
+def _claim_doubt(own: float, dynamic: float) -> float:
+    """How far what a model got may be off because it was not the only one with a claim."""
+    return 0.0 if own <= 0 else min(1.0, CLAIM_DOUBT * max(0.0, dynamic - own) / own)
 
-    Cutting those off would keep the errors of the other bins, which these make up for.
+
+def _bound_alone(
+    parts: Vector, bin_: Bin, guests: Guests, one: int, setting: Setting
+) -> int | None:
+    """What one guest's part of the bin can hold; gives it back if it surely was in service.
+
+    Its dynamic joules may be below 0 where the bin's edges make it seem longer than it was:
+    cutting those off would keep the errors of the other bins, which these make up for.
     """
     assert bin_.joules is not None
-    idle = setting.least_watts * bin_.length_ns / NS_PER_SECOND
-    return (bin_.joules - idle) * (1.0 if setting.our_share is None else setting.our_share)
-
-
-def _bounds_alone(bin_: Bin, service: Interval, setting: Setting) -> tuple[float, float]:
-    """What its part of the bin can hold."""
-    assert bin_.joules is not None
-    return part_bounds(
+    only = slice(one, one + 1)
+    shortest, longest = _extremes(bin_, guests.times[START, only], guests.times[END, only])
+    low, high = part_bounds(
         bin_.joules,
         bin_.length_ns / NS_PER_SECOND,
-        part_low_seconds=_shortest(service, bin_) / NS_PER_SECOND,
-        part_high_seconds=_longest(service, bin_) / NS_PER_SECOND,
+        part_low_seconds=shortest.item() / NS_PER_SECOND,
+        part_high_seconds=longest.item() / NS_PER_SECOND,
         min_watts=setting.least_watts,
         max_watts=setting.max_watts,
     )
+    point = parts[ACTIVE, one] + parts[IDLE_SHARE, one]
+    parts[LOW, one], parts[HIGH, one] = min(low, point), max(high, point)
+    if shortest.item() == 0:
+        return None
+    parts[EXCLUSIVE_LOW, one] = bin_.joules - setting.least_watts * bin_.length_ns / NS_PER_SECOND
+    return one
 
 
-def _bounds_shared(
-    bin_: Bin, service: Interval, setting: Setting, *, active: float, seats: int
-) -> tuple[float, float]:
-    """None or all of the active energy; of the idle power an equal part or, at times, all."""
-    idle_watts = setting.least_watts
-    least_idle = idle_watts * _shortest(service, bin_) / NS_PER_SECOND / seats
-    most_idle = idle_watts * _longest(service, bin_) / NS_PER_SECOND
-    return least_idle, active + most_idle
+def _bound_shared(
+    parts: Vector,
+    bin_: Bin,
+    guests: Guests,
+    members: Rows,
+    setting: Setting,
+    *,
+    dynamic: float,
+    seats: int,
+) -> None:
+    """None or all of the dynamic energy; of the idle power an equal part or, at times, all."""
+    times = guests.times
+    shortest, longest = _extremes(bin_, times[START, members], times[END, members])
+    watts_ns = setting.least_watts / NS_PER_SECOND
+    point = parts[ACTIVE, members] + parts[IDLE_SHARE, members]
+    parts[LOW, members] = np.minimum(watts_ns * shortest / seats, point)
+    parts[HIGH, members] = np.maximum(dynamic + watts_ns * longest, point)
 
 
-def _shortest(service: Interval, bin_: Bin) -> int:
-    """How long the service overlaps the bin, at least: all edges taken to its disadvantage."""
-    half_ns = bin_.half_width_ns
-    end_ns = min(max(service.end_ns - half_ns, service.start_ns + half_ns), bin_.end_ns)
-    return max(0, end_ns - max(service.start_ns + half_ns, bin_.start_ns))
-
-
-def _longest(service: Interval, bin_: Bin) -> int:
-    """How long the service overlaps the bin, at most."""
-    half_ns = bin_.half_width_ns
-    end_ns = min(service.end_ns + half_ns, bin_.end_ns)
-    return max(0, end_ns - max(service.start_ns - half_ns, bin_.start_ns))
-
-
-def _clipped(service: Interval, bin_: Bin) -> Interval:
-    start_ns = max(service.start_ns, bin_.start_ns)
-    return Interval(start_ns, max(start_ns, min(service.end_ns, bin_.end_ns)))
+def _extremes(bin_: Bin, start: Vector, end: Vector) -> tuple[Vector, Vector]:
+    """How long services overlap the bin, at least and at most: all edges may be off."""
+    half, length = bin_.half_width_ns, bin_.length_ns
+    least_end = np.minimum(np.maximum(end - half, start + half), length)
+    shortest = np.maximum(0.0, least_end - np.maximum(start + half, 0.0))
+    longest = np.minimum(end + half, length) - np.maximum(start - half, 0.0)
+    return shortest, np.maximum(0.0, longest)

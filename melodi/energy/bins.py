@@ -1,6 +1,5 @@
 """Bins of measured energy, and the stretches of time that requests spent in service."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from melodi.energy.work import Work
@@ -23,10 +22,6 @@ class Interval:
     def overlap_ns(self, start_ns: int, end_ns: int) -> int:
         """How long this and the other stretch have in common."""
         return max(0, min(self.end_ns, end_ns) - max(self.start_ns, start_ns))
-
-    def joined(self, other: "Interval") -> "Interval":
-        """The shortest stretch that holds both."""
-        return Interval(min(self.start_ns, other.start_ns), max(self.end_ns, other.end_ns))
 
     def widened(self, by_ns: int) -> "Interval":
         """The stretch with both ends moved out (in, where negative; never past each other)."""
@@ -80,23 +75,12 @@ class Span:
     first_token_ns: int | None = None
     load: Interval | None = None
     """The model load that it waited for."""
-    load_key: str = ""
-    """Which load: requests that wait for the same one share it."""
     work: Work | None = None
     """Its tokens; None where they are not known."""
+    backend: str = ""
+    model: str = ""
+    """Requests of one model on one backend share its steps, and wait for one load."""
 
     @property
     def parts(self) -> tuple[Interval, ...]:
         return (self.service,) if self.load is None else (self.service, self.load)
-
-
-def union_ns(intervals: Iterable[Interval]) -> int:
-    """Length of the union of stretches of time."""
-    total_ns = 0
-    reached_ns: int | None = None
-    for interval in sorted(intervals, key=lambda one: one.start_ns):
-        start_ns = interval.start_ns if reached_ns is None else max(interval.start_ns, reached_ns)
-        if interval.end_ns > start_ns:
-            total_ns += interval.end_ns - start_ns
-            reached_ns = interval.end_ns
-    return total_ns

@@ -1,37 +1,26 @@
 """The books of one power domain: bins that are open, requests that may be in them."""
 
-from bisect import bisect_left
+import math
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+
+import numpy as np
 
 from melodi.energy.accounts import MinuteAccounts
-from melodi.energy.attribution import Setting, Settlement, Share, settle, split
-from melodi.energy.bins import NS_PER_SECOND, UJ_PER_JOULE, Bin, Interval, Span
+from melodi.energy.attribution import ACTIVE, IDLE_SHARE, LOAD, Setting, Settlement, settle
+from melodi.energy.bins import NS_PER_SECOND, UJ_PER_JOULE, Bin
+from melodi.energy.columns import Rows
+from melodi.energy.foresight import foresee
 from melodi.energy.idle import IdleLearner
 from melodi.energy.policies import Policy
+from melodi.energy.roster import END, LOAD_END, START, Group, Guests, Roster
+from melodi.energy.tallies import Tallies
 from melodi.energy.tally import DomainFacts, Tally
+from melodi.energy.usage import UsageLog
 
 LEARNING_NS = 10 * NS_PER_SECOND
 MAX_OPEN_NS = 600 * NS_PER_SECOND
 TAIL_NS = 5 * NS_PER_SECOND
-
-
-@dataclass(slots=True, eq=False)
-class Guest:
-    """One request in the books of one domain."""
-
-    request: str
-    sent_ns: int
-    tally: Tally
-    span: Span | None = None
-    """Known once it has ended."""
-    gone: bool = False
-    """Its record was given out without waiting any longer: its share is nobody's."""
-
-    def seen_until(self, now_ns: int) -> Span:
-        """Its service as far as it is known at `now_ns`."""
-        return self.span or Span(self.request, Interval(self.sent_ns, max(self.sent_ns, now_ns)))
 
 
 class DomainBooks:
@@ -40,18 +29,23 @@ class DomainBooks:
     def __init__(
         self,
         facts: DomainFacts,
+        roster: Roster,
         *,
-        policies: Sequence[Policy],
+        policies: Callable[[], Sequence[Policy]],
         idle_watts: float | None,
         quiet_ns: int,
     ) -> None:
         self.facts = facts
         self.idle = IdleLearner(watts=idle_watts)
-        self._policies = policies
+        self.usage = UsageLog()
+        self.tallies = Tallies(facts, policies=len(policies()))
+        self._roster = roster
+        self._new_policies = policies
+        self._policies: dict[Group, Sequence[Policy]] = {}
         self._quiet_ns = quiet_ns
         self._open: deque[Bin] = deque()
-        self._coming: deque[Guest] = deque()
-        self._present: list[Guest] = []
+        self._coming: deque[tuple[int, int]] = deque()
+        self._present: Rows = np.zeros(0, np.intp)
         self._closed_ns: int | None = None
         self._closed_uj: int | None = None
         self._half_width_ns = 0
@@ -63,11 +57,19 @@ class DomainBooks:
         """Until when its sensor has told its energy."""
         return self._open[-1].end_ns if self._open else self._closed_ns
 
+    @property
+    def settled_ns(self) -> float:
+        """Services that ended by then have all their bins closed."""
+        return -math.inf if self._closed_ns is None else self._closed_ns - self._half_width_ns
+
     def change_meter(self, facts: DomainFacts) -> None:
         """Another meter tells of the domain; what one calls idle says nothing of the other."""
         if facts.source != self.facts.source:
             self.idle = IdleLearner()
-        self.facts = facts
+            coming = np.array([row for _, row in self._coming], np.intp)
+            here = np.concatenate((self._present, coming))
+            self.tallies.explain(here, ["meter_changed"])
+        self.facts = self.tallies.facts = facts
 
     def add(self, bin_: Bin) -> None:
         """A new bin, in the order of the domain's curve."""
@@ -75,20 +77,17 @@ class DomainBooks:
             self._started_ns = bin_.start_ns
         self._open.append(bin_)
 
-    def welcome(self, guest: Guest) -> None:
+    def welcome(self, row: int, sent_ns: int) -> None:
         """A request has been sent that may run here."""
-        later: list[Guest] = []
-        while self._coming and self._coming[-1].sent_ns > guest.sent_ns:
+        later: list[tuple[int, int]] = []
+        while self._coming and self._coming[-1][0] > sent_ns:
             later.append(self._coming.pop())
-        self._coming.append(guest)
+        self._coming.append((sent_ns, row))
         self._coming.extend(reversed(later))
-
-    def is_settled(self, end_ns: int) -> bool:
-        """Whether all bins of a service that ended at `end_ns` are closed."""
-        return self._closed_ns is not None and self._closed_ns >= end_ns + self._half_width_ns
+        self.tallies.open(row)
 
     def is_silent(self, end_ns: int, *, now_ns: int, patience_ns: int) -> bool:
-        """Whether no bin of that service will come any more: the sensor has said nothing."""
+        """Whether no bin of a service that ended then will come: the sensor has said nothing."""
         heard_ns = self.heard_ns
         told = heard_ns is not None and heard_ns >= end_ns + self._half_width_ns
         return not told and not self._open and now_ns >= end_ns + patience_ns
@@ -104,13 +103,13 @@ class DomainBooks:
         if age_ns >= MAX_OPEN_NS:
             return bin_
         self._seat(bin_)
-        if any(guest.span is None for guest in self._present):
+        if not self._roster.ended[self._present].all() or self.usage.is_due(bin_, now_ns):
             return None
         if age_ns < LEARNING_NS and self._could_learn(bin_, now_ns - settle_ns):
             return None
         return bin_
 
-    def close(self, bin_: Bin, account: MinuteAccounts, now_ns: int) -> list[Guest]:
+    def close(self, bin_: Bin, account: MinuteAccounts) -> Rows:
         """Post the oldest bin; gives the requests that were in it."""
         self._open.popleft()
         self._seat(bin_)
@@ -119,68 +118,76 @@ class DomainBooks:
         account.measured_joules += measured_uj / UJ_PER_JOULE
         self._closed_ns, self._closed_uj = bin_.end_ns, bin_.total_uj
         self._half_width_ns = bin_.half_width_ns
-        guests = [one for one in self._present if _touches(bin_, one.seen_until(now_ns))]
-        spans = [one.seen_until(now_ns) for one in guests]
-        settlement = self._post(bin_, guests, spans)
-        idle_ns = self._idle_since(bin_, spans)
-        if settlement is None:
+        guests = self._roster.touching(self._present, bin_)
+        idle_ns = self._idle_since(bin_, guests)
+        if bin_.energy_uj is None:
+            self.tallies.lose(guests, bin_)
             account.unmeasured_seconds += bin_.length_ns / NS_PER_SECOND
         else:
+            settlement = self._post(bin_, guests)
             _enter(account, settlement, tail=idle_ns is not None and idle_ns < TAIL_NS)
+        self._explain_forced(guests)
         since_ns = idle_ns if idle_ns is not None else bin_.start_ns - (self._started_ns or 0)
         self.idle.feed(bin_, quiet=since_ns >= self._quiet_ns)
         self._dismiss(bin_)
-        return guests
+        return guests.rows
 
-    def foresee(self, guest: Guest, now_ns: int) -> Tally:
-        """What a request has and would get from bins that are open still.
-
-        A quick reckoning for a preview: an equal share among those sent and not ended.
-        """
-        tally = replace(guest.tally, reasons=set(guest.tally.reasons))
-        span = guest.seen_until(now_ns)
-        everybody = [one.seen_until(now_ns).service for one in (*self._present, *self._coming)]
-        starts = sorted(one.start_ns for one in everybody)
-        ends = sorted(one.end_ns for one in everybody)
-        for bin_ in self._open:
-            if not _touches(bin_, span):
-                continue
-            setting = self._setting(bin_)
-            tally.cover(bin_, span)
-            if bin_.joules is None:
-                continue
-            middle_ns = (bin_.start_ns + bin_.end_ns) // 2
-            running = bisect_left(starts, middle_ns) - bisect_left(ends, middle_ns)
-            share = _equal_share(bin_, span, setting, among=max(1, running))
-            tally.add(bin_, share, setting, divided=setting.idle_watts is not None)
-        return tally
-
-    def _setting(self, bin_: Bin) -> Setting:
-        return Setting(
-            idle_watts=bin_.booked.idle_watts if bin_.booked else self.idle.watts,
-            our_share=1.0 if self.facts.exclusive else None,
-            max_watts=self.facts.max_watts,
+    def foresee(self, row: int, now_ns: int) -> Tally:
+        """What a request has and would get from bins that are open still."""
+        if not self._open:
+            return self.tallies.of(row)
+        coming = np.array([one for _, one in self._coming], np.intp)
+        service = self._roster.service(row, now_ns)
+        everybody = self._roster.times[:, np.concatenate((self._present, coming))]
+        starts, ends = (everybody[[START, END]] - service.start_ns).astype(np.float64)
+        _, reasons = self._setting(self._open[-1])
+        return foresee(
+            self.tallies.of(row),
+            service,
+            (starts, ends),
+            list(self._open),
+            idle_watts=self.idle.watts,
+            reasons=reasons | ({"idle_unknown"} if self.idle.watts is None else set()),
         )
+
+    def _setting(self, bin_: Bin) -> tuple[Setting, set[str]]:
+        """What is known at the bin, and what makes its division less sure."""
+        known = self.usage.during(bin_)
+        shares, reasons = (None, set()) if known is None else known
+        if known is None and not self.facts.exclusive:
+            reasons = {"foreign_unknown"}
+        setting = Setting(
+            idle_watts=bin_.booked.idle_watts if bin_.booked else self.idle.watts,
+            max_watts=self.facts.max_watts,
+            shares=shares,
+            exclusive=self.facts.exclusive,
+        )
+        return setting, reasons
 
     def _seat(self, bin_: Bin) -> None:
         """Everybody who was sent before the bin's end may be in it."""
         until_ns = bin_.end_ns + bin_.half_width_ns
-        while self._coming and self._coming[0].sent_ns < until_ns:
-            self._present.append(self._coming.popleft())
+        come = []
+        while self._coming and self._coming[0][0] < until_ns:
+            come.append(self._coming.popleft()[1])
+        if come:
+            self._present = np.concatenate((self._present, np.array(come, np.intp)))
 
     def _dismiss(self, bin_: Bin) -> None:
         """Nobody whose service ended well before the bin's end can be in a later one."""
+        if not len(self._present):
+            return
         past_ns = bin_.end_ns - bin_.half_width_ns
-        self._present = [
-            one for one in self._present if one.span is None or one.span.service.end_ns >= past_ns
-        ]
+        stays = self._roster.times[END, self._present] >= past_ns
+        if not stays.all():
+            left, self._present = self._present[~stays], self._present[stays]
+            self._roster.release(left.tolist())
 
     def _could_learn(self, bin_: Bin, until_ns: int) -> bool:
         """Whether to wait a little, so that the first idle seconds of all are known as idle."""
-        if self.idle.watts is not None or self._present or self._coming:
+        if self.idle.watts is not None or len(self._present) or self._coming:
             return False
-        idle_ns = self._idle_since(bin_, ())
-        if idle_ns is not None and idle_ns < self._quiet_ns:
+        if self._busy_ns is not None and bin_.start_ns - self._busy_ns < self._quiet_ns:
             return False
         ahead = IdleLearner()
         for one in self._open:
@@ -189,65 +196,49 @@ class DomainBooks:
         self.idle.watts = ahead.watts
         return ahead.watts is None
 
-    def _post(self, bin_: Bin, guests: Sequence[Guest], spans: Sequence[Span]) -> Settlement | None:
-        """Divide the bin among the guests; None: it was not measured."""
-        for guest, span in zip(guests, spans, strict=True):
-            guest.tally.cover(bin_, span)
-            if guest.span is None:
-                guest.tally.reasons.add("forced_close")
-        if bin_.energy_uj is None:
-            return None
-        setting = self._setting(bin_)
-        settlement = settle(bin_, spans, setting, self._policies)
-        present = sum(one.service.overlap_ns(bin_.start_ns, bin_.end_ns) for one in spans)
-        by_name = {guest.request: guest for guest in guests}
-        for share in settlement.shares:
-            guest = by_name[share.request]
-            if guest.gone:
-                settlement.unattributed += share.active + share.idle_share + share.load
-                share.active = share.idle_share = share.load = 0.0
-            else:
-                guest.tally.add(bin_, share, setting, divided=settlement.divided)
-        for guest, span in zip(guests, spans, strict=True):
-            own_ns = span.service.overlap_ns(bin_.start_ns, bin_.end_ns)
-            guest.tally.company_ns += own_ns / bin_.length_ns * present
+    def _post(self, bin_: Bin, guests: Guests) -> Settlement:
+        """Divide the bin among the guests."""
+        setting, reasons = self._setting(bin_)
+        settlement = settle(
+            bin_, guests, setting, groups=self._roster.groups, policies=self._policies_of
+        )
+        if settlement.unwatched and not setting.exclusive and setting.shares is not None:
+            reasons = reasons | {"foreign_unknown"}
+        if len(guests):
+            gone = self._roster.gone[guests.rows]
+            if gone.any():
+                lost = settlement.parts[:, gone][[ACTIVE, IDLE_SHARE, LOAD]]
+                settlement.unattributed += float(lost.sum())
+                settlement.parts[:, gone] = 0.0
+            self.tallies.add(guests, bin_, settlement, idle_watts=setting.idle_watts)
+            self.tallies.explain(guests.rows, reasons)
+        self.usage.forget(bin_.end_ns)
         return settlement
 
-    def _idle_since(self, bin_: Bin, spans: Sequence[Span]) -> int | None:
+    def _policies_of(self, group: Group) -> Sequence[Policy]:
+        if group not in self._policies:
+            self._policies[group] = self._new_policies()
+        return self._policies[group]
+
+    def _explain_forced(self, guests: Guests) -> None:
+        running = guests.rows[~self._roster.ended[guests.rows]]
+        if len(running):
+            self.tallies.explain(running, ["forced_close"])
+
+    def _idle_since(self, bin_: Bin, guests: Guests) -> int | None:
         """How long before the bin the last service ended, in ns; None: there was none yet."""
-        ends_ns = [min(part.end_ns, bin_.end_ns) for span in spans for part in span.parts]
-        self._busy_ns = max((*ends_ns, self._busy_ns or 0)) or None
+        if len(guests):
+            last = guests.times[[END, LOAD_END]].max()
+            busy_ns = bin_.start_ns + int(min(last, float(bin_.length_ns)))
+            self._busy_ns = max(busy_ns, self._busy_ns or busy_ns)
         return None if self._busy_ns is None else max(0, bin_.start_ns - self._busy_ns)
 
 
-def _touches(bin_: Bin, span: Span) -> bool:
-    """Whether the span, or the load it waited for, may overlap the bin."""
-    from_ns, until_ns = bin_.start_ns - bin_.half_width_ns, bin_.end_ns + bin_.half_width_ns
-    service, load = span.service, span.load
-    if service.start_ns < until_ns and service.end_ns > from_ns:
-        return True
-    return load is not None and load.start_ns < until_ns and load.end_ns > from_ns
-
-
-def _equal_share(bin_: Bin, span: Span, setting: Setting, *, among: int) -> Share:
-    part = span.service.overlap_ns(bin_.start_ns, bin_.end_ns) / bin_.length_ns
-    idle, active, _ = split(bin_, setting)
-    own_active, own_idle = part * active / among, part * idle / among
-    return Share(
-        request=span.request,
-        active=own_active,
-        idle_share=own_idle,
-        low=own_idle if among > 1 else own_active + own_idle,
-        high=active + part * idle,
-        exclusive_high=active,
-    )
-
-
 def _enter(account: MinuteAccounts, settlement: Settlement, *, tail: bool) -> None:
-    for share in settlement.shares:
-        account.active_joules += share.active
-        account.idle_share_joules += share.idle_share
-        account.load_joules += share.load
+    active, idle_share, load = settlement.parts[[ACTIVE, IDLE_SHARE, LOAD]].sum(axis=1).tolist()
+    account.active_joules += active
+    account.idle_share_joules += idle_share
+    account.load_joules += load
     account.idle_joules += settlement.idle
     account.foreign_joules += settlement.foreign
     account.unattributed_joules += settlement.unattributed

@@ -1,14 +1,17 @@
 """Keeps the books: bins stay open until everybody in them has ended, then every joule is posted."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from melodi.energy.accounts import MinuteAccounts
 from melodi.energy.bins import NS_PER_SECOND, Bin, Booked, Interval, Span
-from melodi.energy.domain_books import MAX_OPEN_NS, DomainBooks, Guest
+from melodi.energy.domain_books import MAX_OPEN_NS, DomainBooks
 from melodi.energy.policies import Policy
+from melodi.energy.roster import Roster
 from melodi.energy.tally import DomainFacts, Tally
 from melodi.energy.total import RequestEnergy, total, unmeasured
+from melodi.energy.usage import Usage
 
 MAX_SETTLE_NS = 3 * NS_PER_SECOND
 SILENCE_NS = 10 * NS_PER_SECOND
@@ -23,7 +26,8 @@ class _Entry:
 
     id: str
     sent_ns: int
-    guests: dict[str, Guest]
+    row: int
+    domains: tuple[str, ...]
     span: Span | None = None
     """Known once it has ended."""
 
@@ -61,7 +65,8 @@ class Ledger:
         self._known_watts = idle_watts or {}
         self._policies = policies
         self._quiet_ns = quiet_ns
-        self._versions = {policy.name: policy.version for policy in policies()}
+        self._versions = [(policy.name, policy.version) for policy in policies()]
+        self._roster = Roster()
         self._domains: dict[str, DomainBooks] = {}
         self._entries: dict[str, _Entry] = {}
         self.settle_ns = 0
@@ -85,7 +90,8 @@ class Ledger:
         if books is None:
             self._domains[facts.name] = DomainBooks(
                 facts,
-                policies=self._policies(),
+                self._roster,
+                policies=self._policies,
                 idle_watts=self._known_watts.get(facts.name),
                 quiet_ns=self._quiet_ns,
             )
@@ -96,24 +102,26 @@ class Ledger:
 
     def begin(self, request: str, domains: Iterable[str], at_ns: int) -> None:
         """A request has been sent; it may be in service on `domains` from now on."""
-        guests: dict[str, Guest] = {}
-        for name in domains:
-            if name in self._domains:
-                books = self._domains[name]
-                guests[name] = Guest(request, at_ns, Tally(books.facts))
-                books.welcome(guests[name])
-        self._entries[request] = _Entry(request, at_ns, guests)
+        here = tuple(name for name in domains if name in self._domains)
+        row = self._roster.enter(at_ns, holders=len(here))
+        for name in here:
+            self._domains[name].welcome(row, at_ns)
+        self._entries[request] = _Entry(request, at_ns, row, here)
 
     def end(self, request: str, span: Span | None) -> None:
         """The request is over; `span` is its service, None if it was never served."""
         entry = self._entries[request]
         entry.span = span or Span(request, Interval(entry.sent_ns, entry.sent_ns))
-        for guest in entry.guests.values():
-            guest.span = entry.span
+        self._roster.tell(entry.row, entry.span)
 
     def add(self, bin_: Bin) -> None:
         """A new bin, in the order of its domain's curve; one booked before is booked so again."""
         self._domains[bin_.domain].add(bin_)
+
+    def use(self, usage: Usage) -> None:
+        """Who worked on a domain for a while, in order of time; domains not kept are passed by."""
+        if usage.domain in self._domains:
+            self._domains[usage.domain].usage.add(usage)
 
     def advance(self, now_ns: int, *, wall_offset_ns: int, most: int | None = None) -> Closing:
         """Close what can be closed, at most `most` bins.
@@ -122,6 +130,7 @@ class Ledger:
         """
         closing = Closing()
         accounts: dict[tuple[str, int], MinuteAccounts] = {}
+        rows: set[int] = set()
         left = most
         for name, books in self._domains.items():
             while (bin_ := books.next_closable(now_ns, settle_ns=self.settle_ns)) is not None:
@@ -136,8 +145,9 @@ class Ledger:
                 account = accounts.setdefault(
                     (name, booked.minute), MinuteAccounts(domain=name, minute=booked.minute)
                 )
-                closing.touched.update(one.request for one in books.close(bin_, account, now_ns))
+                rows.update(books.close(bin_, account).tolist())
         closing.minutes = list(accounts.values())
+        closing.touched = {one.id for one in self._entries.values() if one.row in rows}
         self._finish(closing, now_ns)
         return closing
 
@@ -145,8 +155,7 @@ class Ledger:
         """The energy of an ended request in closed bins alone: what the books say so far."""
         entry = self._entries[request]
         assert entry.span is not None
-        tallies = {name: guest.tally for name, guest in entry.guests.items()}
-        return self._energy(entry.span, tallies, provisional=True)
+        return self._energy(entry.span, self._tallies(entry), provisional=True)
 
     def preview(self, request: str, now_ns: int) -> RequestEnergy | None:
         """The request's energy as far as it has been seen; None if the books do not hold it."""
@@ -154,32 +163,42 @@ class Ledger:
         if entry is None:
             return None
         span = entry.span or Span(request, Interval(entry.sent_ns, max(entry.sent_ns, now_ns)))
-        tallies = {
-            name: self._domains[name].foresee(guest, now_ns) for name, guest in entry.guests.items()
-        }
+        tallies = {name: self._domains[name].foresee(entry.row, now_ns) for name in entry.domains}
         return self._energy(span, tallies, provisional=True)
 
     def _finish(self, closing: Closing, now_ns: int) -> None:
-        done = [entry for entry in self._entries.values() if self._is_final(entry, now_ns)]
-        for entry in done:
-            assert entry.span is not None
-            tallies = {name: guest.tally for name, guest in entry.guests.items()}
-            closing.final[entry.id] = self._energy(entry.span, tallies)
-            for guest in entry.guests.values():
-                guest.gone = True
-            del self._entries[entry.id]
+        settled_ns: dict[tuple[str, ...], float] = {}
+        for entry in list(self._entries.values()):
+            if entry.span is None:
+                continue
+            end_ns = entry.span.service.end_ns
+            until_ns = settled_ns.get(entry.domains)
+            if until_ns is None:
+                until_ns = settled_ns[entry.domains] = self._settled_ns(entry.domains)
+            if end_ns <= until_ns or self._is_silent(entry, now_ns):
+                closing.final[entry.id] = self._energy(entry.span, self._tallies(entry))
+                self._roster.finish(entry.row)
+                del self._entries[entry.id]
         closing.touched.difference_update(closing.final)
 
-    def _is_final(self, entry: _Entry, now_ns: int) -> bool:
-        """All its bins are closed, or its sensor has been silent for too long to wait for them."""
-        if entry.span is None:
-            return False
+    def _settled_ns(self, domains: Sequence[str]) -> float:
+        """Services on these that ended by then have all their bins closed."""
+        return min((self._domains[name].settled_ns for name in domains), default=math.inf)
+
+    def _is_silent(self, entry: _Entry, now_ns: int) -> bool:
+        """Whether it waits for nothing but sensors that have been silent for too long."""
+        assert entry.span is not None
         end_ns = entry.span.service.end_ns
+        if now_ns < end_ns + SILENCE_NS:
+            return False
+        books = [self._domains[name] for name in entry.domains]
         return all(
-            self._domains[name].is_settled(end_ns)
-            or self._domains[name].is_silent(end_ns, now_ns=now_ns, patience_ns=SILENCE_NS)
-            for name in entry.guests
+            one.settled_ns >= end_ns or one.is_silent(end_ns, now_ns=now_ns, patience_ns=SILENCE_NS)
+            for one in books
         )
+
+    def _tallies(self, entry: _Entry) -> dict[str, Tally]:
+        return {name: self._domains[name].tallies.of(entry.row) for name in entry.domains}
 
     def _energy(
         self,
@@ -211,16 +230,12 @@ class Ledger:
         heard_ns = self._domains[name].heard_ns or service.start_ns
         end_ns = max(service.start_ns, min(service.end_ns, heard_ns))
         part = Interval(service.start_ns, end_ns)
-        return Span(span.request, part, span.first_token_ns, span.load, span.load_key, span.work)
+        return replace(span, service=part)
 
     def _policy_of(self, tallies: Iterable[Tally]) -> tuple[str, int]:
         """The policy that divided most of the active energy; else the preferred one."""
-        joules = dict.fromkeys(self._versions, 0.0)
-        for tally in tallies:
-            for name, divided in tally.policies.items():
-                joules[name] += divided
-        name = max(joules, key=lambda one: joules[one])
-        return name, self._versions[name]
+        joules = [sum(one) for one in zip(*(tally.divided for tally in tallies), strict=True)]
+        return self._versions[joules.index(max(joules))]
 
 
 def _concurrency(tallies: Iterable[Tally]) -> float | None:

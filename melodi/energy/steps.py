@@ -1,81 +1,82 @@
 """What an engine step costs, fitted from bins: so much fixed, so much for each piece of work."""
 
 from collections import deque
-from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
-import numpy.typing as npt
 
+from melodi.energy.bins import Bin
+from melodi.energy.columns import Vector
 from melodi.energy.work import Tokens
 
-Vector = npt.NDArray[np.float64]
-
-BINS_KEPT = 400
-BINS_NEEDED = 30
+ROWS_KEPT = 400
+ROWS_NEEDED = 30
 REFIT_EVERY = 10
+BINS_A_ROW = 8
+"""A row sums bins that follow one another, so that what an edge puts into the wrong one of two
+is right again; with one bin a row such errors pull the costs of work towards 0."""
 
 
 class StepCosts:
-    """Non-negative least squares of a bin's active joules over a rolling window of bins.
-
-    The number of engine steps in a bin is the most tokens that any one stream received in it.
-    """
+    """Non-negative least squares of active joules over a rolling window of bins."""
 
     def __init__(self) -> None:
-        self._rows: deque[tuple[float, ...]] = deque(maxlen=BINS_KEPT)
-        self._joules: deque[float] = deque(maxlen=BINS_KEPT)
+        self._rows = np.zeros((ROWS_KEPT, 5))
+        self._learned = 0
+        self._run: deque[tuple[float, ...]] = deque(maxlen=BINS_A_ROW)
+        self._run_end_ns: int | None = None
         self._costs: Vector | None = None
-        self._since_fit = 0
 
-    def learn(self, tokens: Sequence[Tokens], active_joules: float) -> None:
-        """Take a bin in which all tokens are known; one without a stream teaches nothing."""
-        steps = _steps(tokens)
-        if steps == 0:
+    def learn(self, bin_: Bin, tokens: Tokens, active_joules: float) -> None:
+        """Take a bin in which all tokens are known; one with unknown steps teaches nothing."""
+        if tokens.steps == 0:
             return
-        decode = sum(one.decode for one in tokens)
-        context = sum(one.context for one in tokens)
-        prefill = sum(one.prefill for one in tokens)
-        self._rows.append((steps, decode, context, prefill))
-        self._joules.append(active_joules)
-        self._since_fit += 1
-        if len(self._rows) >= BINS_NEEDED and (
-            self._costs is None or self._since_fit >= REFIT_EVERY
+        if bin_.start_ns != self._run_end_ns:
+            self._run.clear()
+        self._run_end_ns = bin_.end_ns
+        decode, context, prefill = (
+            float(one.sum()) for one in (tokens.decode, tokens.context, tokens.prefill)
+        )
+        self._run.append((tokens.steps, decode, context, prefill, active_joules))
+        self._rows[self._learned % ROWS_KEPT] = [sum(one) for one in zip(*self._run, strict=True)]
+        self._learned += 1
+        if self._learned >= ROWS_NEEDED and (
+            self._costs is None or self._learned % REFIT_EVERY == 0
         ):
-            self._since_fit = 0
-            self._costs = non_negative_fit(np.array(self._rows), np.array(self._joules))
+            rows = self._rows[: self._learned]
+            self._costs = non_negative_fit(rows[:, :4], rows[:, 4])
 
-    def weigh(self, tokens: Sequence[Tokens]) -> list[tuple[float, float]] | None:
-        """Joules of each by the fitted costs, of prefill and of decoding.
+    def weigh(self, tokens: Tokens) -> Vector | None:
+        """Joules of each by the fitted costs: a row of its prefill, a row of its decoding.
 
         None before there is a fit, or where nothing tells the number of steps.
         """
-        steps = _steps(tokens)
-        if self._costs is None or steps == 0:
+        if self._costs is None or tokens.steps == 0:
             return None
-        fixed, per_token, per_context, per_prefill = self._costs
-        present = [_presence(one, steps) for one in tokens]
-        each = fixed * steps / sum(present)
-        weights = []
-        for one, share in zip(tokens, present, strict=True):
-            decoding = min(share, one.decode)
-            prefill = each * (share - decoding) + per_prefill * one.prefill
-            own = per_token * one.decode + per_context * one.context
-            weights.append((float(prefill), float(each * decoding + own)))
-        return weights
+        fixed, per_token, per_context, per_prefill = self._costs.tolist()
+        present = np.minimum(tokens.present, tokens.steps)
+        total = float(present.sum())
+        each = fixed * tokens.steps / total if total > 0 else 0.0
+        decoding = np.minimum(present, tokens.decode)
+        prefill = each * (present - decoding) + per_prefill * tokens.prefill
+        decode = each * decoding + per_token * tokens.decode + per_context * tokens.context
+        return np.array((prefill, decode))
 
 
 def non_negative_fit(rows: Vector, targets: Vector) -> Vector:
-    """Least squares with no coefficient below 0, by trying every set of coefficients kept.
+    """Least squares with no coefficient below 0.
 
-    `rows` is (n, 4), `targets` (n,); with four unknowns there are 15 sets, and the best of
-    those whose solution is not negative is the optimum (Karush-Kuhn-Tucker).
+    `rows` is (n, 4), `targets` (n,). Of the sets of coefficients above 0 the whole one is the
+    optimum if its solution is not negative; else the best of the other fourteen whose solution
+    is not (Karush-Kuhn-Tucker).
     """
-    scale = np.where(rows.any(axis=0), np.abs(rows).max(axis=0), 1.0)
-    gram = (rows / scale).T @ (rows / scale)
-    moment = (rows / scale).T @ targets
-    best, best_gain = np.zeros(rows.shape[1]), 0.0
-    for size in range(1, rows.shape[1] + 1):
+    scale: Vector = np.abs(rows).max(axis=0)
+    scale[scale == 0] = 1.0
+    scaled = rows / scale
+    gram, moment = scaled.T @ scaled, scaled.T @ targets
+    best: Vector = np.zeros(rows.shape[1])
+    best_gain = 0.0
+    for size in range(rows.shape[1], 0, -1):
         for kept in combinations(range(rows.shape[1]), size):
             chosen = list(kept)
             solution = np.linalg.lstsq(gram[np.ix_(chosen, chosen)], moment[chosen], rcond=1e-9)[0]
@@ -83,13 +84,6 @@ def non_negative_fit(rows: Vector, targets: Vector) -> Vector:
             if (solution >= 0).all() and gain > best_gain * (1 + 1e-12):
                 best, best_gain = np.zeros(rows.shape[1]), gain
                 best[chosen] = solution
+                if size == rows.shape[1]:
+                    return best / scale
     return best / scale
-
-
-def _steps(tokens: Sequence[Tokens]) -> float:
-    return max((one.steps for one in tokens), default=0.0)
-
-
-def _presence(one: Tokens, steps: float) -> float:
-    """In how many of the steps it was: as many as it got tokens, as far as that is known."""
-    return min(steps, max(one.steps, one.decode))

@@ -1,14 +1,14 @@
-"""Adds up what one request received from one domain, and says how far to trust it."""
+"""What one request received from one domain, and how far to trust it."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence, Set
+from dataclasses import KW_ONLY, dataclass
 
-from melodi.energy.attribution import Setting, Share
-from melodi.energy.bins import NS_PER_SECOND, Bin, Interval, Span
+from melodi.energy.bins import NS_PER_SECOND, Interval, Span
 from melodi.energy.record import DomainEnergy, Quality
 
 MEASURED_REFRESHES = 10
 INTERPOLATED_REFRESHES = 2
-GAPS = frozenset({"stall", "suspended", "forced_close"})
+GAPS = frozenset({"stall", "suspended", "forced_close", "meter_changed"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,89 +28,52 @@ class DomainFacts:
     exclusive: bool = False
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Tally:
-    """The sum of one request's shares in one domain, over its closed bins."""
+    """The sum of one request's parts of one domain, over its closed bins; joules and ns."""
 
-    facts: DomainFacts
-    joules: float = 0.0
-    active: float = 0.0
-    idle_share: float = 0.0
-    load: float = 0.0
-    prefill: float = 0.0
-    low: float = 0.0
-    high: float = 0.0
-    doubt: float = 0.0
-    exclusive_low: float = 0.0
-    exclusive_high: float = 0.0
-    covered_ns: int = 0
-    lost_ns: int = 0
-    load_covered_ns: int = 0
-    company_ns: float = 0.0
+    active: float
+    idle_share: float
+    load: float
+    prefill: float
+    low: float
+    high: float
+    doubt: float
+    exclusive_low: float
+    exclusive_high: float
+    covered_ns: float
+    lost_ns: float
+    load_covered_ns: float
+    company_ns: float
     """Time in service of all that were in its bins, weighed by its own part of each."""
-    first: Bin | None = None
-    last: Bin | None = None
-    alone: bool = False
-    alone_slack: float = 0.0
-    by_policy: dict[str, float] = field(default_factory=dict)
-    policies: dict[str, float] = field(default_factory=dict)
+    alone_slack: float
+    undivided_ns: float
+    _: KW_ONLY
+    facts: DomainFacts
+    by_policy: Sequence[float]
+    """What each policy would give, where more than one can."""
+    divided: Sequence[float]
     """Active joules that each policy has divided."""
-    divided: bool = True
-    idle_watts: float | None = None
-    reasons: set[str] = field(default_factory=set)
+    around: tuple[int, int, int, int] | None
+    """Start and half-width of its first bin, end and half-width of its last; None: no bin yet."""
+    idle_watts: float | None
+    reasons: Set[str]
 
-    def cover(self, bin_: Bin, span: Span) -> None:
-        """Note that a bin held a part of the service or of the load, measured or not."""
-        self.first, self.last = self.first or bin_, bin_
-        if bin_.energy_uj is None:
-            self.reasons.add(bin_.reason or "unmeasured")
-            around = span.service.widened(bin_.half_width_ns)
-            self.lost_ns += around.overlap_ns(bin_.start_ns, bin_.end_ns)
-            return
-        self.covered_ns += span.service.overlap_ns(bin_.start_ns, bin_.end_ns)
-        if span.load is not None:
-            self.load_covered_ns += span.load.overlap_ns(bin_.start_ns, bin_.end_ns)
-
-    def add(self, bin_: Bin, share: Share, setting: Setting, *, divided: bool) -> None:
-        """Take the request's share of one measured bin."""
-        self.active += share.active
-        self.idle_share += share.idle_share
-        self.joules += share.active + share.idle_share
-        self.load += share.load
-        self.prefill += share.prefill
-        self.low += share.low
-        self.high += share.high
-        self.doubt += share.doubt
-        if share.alone and not self.alone:
-            self.alone_slack += _idle_joules(setting.idle_watts, 2 * bin_.half_width_ns)
-        self.alone = share.alone
-        self.exclusive_low += share.exclusive_low
-        self.exclusive_high += share.exclusive_high
-        for name, joules in share.by_policy.items():
-            self.by_policy[name] = self.by_policy.get(name, 0.0) + joules
-        if share.policy is not None:
-            self.policies[share.policy] = self.policies.get(share.policy, 0.0) + share.active
-        self.idle_watts = setting.idle_watts
-        if not divided:
-            self.divided = False
-            self.reasons.add("idle_unknown")
-        if setting.our_share is None:
-            self.reasons.add("foreign_unknown")
-        if bin_.reason is not None:
-            self.reasons.add(bin_.reason)
+    @property
+    def joules(self) -> float:
+        return self.active + self.idle_share
 
     def energy(self, span: Span) -> DomainEnergy:
         """The domain's part of the record of a request whose service is `span`."""
         service = span.service
         reasons = self.reasons | self._shortcomings(span)
         known = self.covered_ns > 0
-        divided = known and self.divided
+        divided = known and self.undivided_ns == 0
         unseen = self._most_unseen(service)
-        spread = list(self.by_policy.values()) or [0.0]
         bounded = known and unseen is not None
         # Sums of the same parts in another order may differ in the last digit.
-        low = min(self.joules, max(0.0, self.low + min(spread) - self.doubt))
-        high = max(self.joules, self.high + max(spread) + self.doubt + (unseen or 0))
+        low = min(self.joules, max(0.0, self.low + min(self.by_policy) - self.doubt))
+        high = max(self.joules, self.high + max(self.by_policy) + self.doubt + (unseen or 0))
         return DomainEnergy(
             scope=self.facts.scope,
             source=self.facts.source,
@@ -152,10 +115,11 @@ class Tally:
 
         An edge may lie a half-width away, so bins are missed for that much on both sides.
         """
-        if self.first is None or self.last is None:
+        if self.around is None:
             return None
-        before_ns = self.first.start_ns - (service.start_ns - self.first.half_width_ns)
-        after_ns = service.end_ns + self.last.half_width_ns - self.last.end_ns
+        start_ns, start_half_ns, end_ns, end_half_ns = self.around
+        before_ns = start_ns - (service.start_ns - start_half_ns)
+        after_ns = service.end_ns + end_half_ns - end_ns
         unseen_ns = self.lost_ns + max(0, before_ns) + max(0, after_ns)
         if unseen_ns == 0:
             return 0.0
@@ -164,11 +128,12 @@ class Tally:
 
     def _edge_slack(self) -> float:
         """How much idle energy may have been taken for more or less than it was."""
-        if self.first is None or self.last is None:
+        if self.around is None:
             return 0.0
-        return _idle_joules(self.idle_watts, self.first.half_width_ns + self.last.half_width_ns)
+        _, start_half_ns, _, end_half_ns = self.around
+        return idle_joules(self.idle_watts, start_half_ns + end_half_ns)
 
-    def _quality(self, service: Interval, reasons: set[str]) -> Quality:
+    def _quality(self, service: Interval, reasons: Set[str]) -> Quality:
         refreshes = service.length_ns / self.facts.refresh_ns
         if self.covered_ns == 0:
             return Quality.NONE
@@ -183,7 +148,7 @@ class Tally:
         return Quality.MEASURED
 
 
-def _idle_joules(idle_watts: float | None, ns: int) -> float:
+def idle_joules(idle_watts: float | None, ns: int) -> float:
     """The idle energy of a stretch as long as edges may be off.
 
     The energy between two edges is exact, their distance is not, so what is called idle may be

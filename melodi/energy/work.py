@@ -1,30 +1,21 @@
-"""The tokens of a request in time: what a policy weighs."""
+"""The tokens of requests in time: what a policy weighs."""
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from melodi.energy.columns import Vector
+
 PREFILL_PACE = 0.003
-"""Time of a prefill token as a share of a decode step's, where the first token was not seen.
+"""Time of a prefill token as a share of a decode step's, where it was not seen.
 
 Only the place of the prefill inside the service hangs on it, not its weight.
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """What one request did in a stretch of time; fractions where tokens were spread evenly."""
-
-    prefill: float
-    decode: float
-    context: float
-    """Sum over the decoded tokens of the tokens already in context."""
-    steps: float
-    """Engine steps that the request is known to have been in: arrivals of its tokens."""
-
-
-NOTHING = Tokens(0.0, 0.0, 0.0, 0.0)
+WAIT_STEPS = 0.5
+"""A request that arrives waits for the step that runs: half of one, on average."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,48 +45,50 @@ class Work:
         return cls(input_tokens, prefill, output_tokens, array("q", arrivals_ns))
 
     @property
-    def streamed(self) -> bool:
-        return len(self.arrivals_ns) > 1 and self.output_tokens > 0
+    def per_piece(self) -> float:
+        """Output tokens in each piece that arrived; 0: not streamed."""
+        pieces = len(self.arrivals_ns)
+        return self.output_tokens / pieces if pieces > 1 else 0.0
 
-    def within(
-        self, start_ns: int, end_ns: int, *, service: tuple[int, int], first_ns: int | None
-    ) -> Tokens:
-        """The tokens of [start_ns, end_ns); `service` is when it ran, `first_ns` its first token.
+    def prefill_ns(
+        self, start_ns: int, end_ns: int, *, first_token_ns: int | None
+    ) -> tuple[int, int]:
+        """When the prompt was read, in a service from `start_ns` to `end_ns`.
 
-        The first token is the prefill's: decoding gives the others.
+        It was the last step before the first token, as long as it took; what lies before is
+        waiting. Where the first token was not seen, it came early in a service of equal steps.
         """
-        prefill_end_ns = self._prefill_end(service, first_ns)
-        prefill = self.prefill_tokens * _share(start_ns, end_ns, service[0], prefill_end_ns)
-        before, after, arrived = self._outputs(start_ns, end_ns, prefill_end_ns, service[1])
-        decoded = max(0.0, after - 1) - max(0.0, before - 1)
-        context = decoded * (self.input_tokens + (before + after) / 2)
-        return Tokens(prefill, decoded, context, arrived)
-
-    def _prefill_end(self, service: tuple[int, int], first_ns: int | None) -> int:
-        if first_ns is not None:
-            return max(first_ns, service[0])
-        paced = self.prefill_tokens * PREFILL_PACE
-        share = paced / (paced + self.output_tokens) if paced + self.output_tokens else 1.0
-        return service[0] + round((service[1] - service[0]) * share)
-
-    def _outputs(
-        self, start_ns: int, end_ns: int, prefill_end_ns: int, service_end_ns: int
-    ) -> tuple[float, float, float]:
-        """Output tokens before the stretch, before its end, and those seen arriving in it."""
-        if not self.streamed:
-            spread = self.output_tokens
-            before = spread * _share(prefill_end_ns, start_ns, prefill_end_ns, service_end_ns)
-            after = spread * _share(prefill_end_ns, end_ns, prefill_end_ns, service_end_ns)
-            return before, after, 0.0
-        first = bisect_left(self.arrivals_ns, start_ns)
-        last = bisect_left(self.arrivals_ns, end_ns)
-        each = self.output_tokens / len(self.arrivals_ns)
-        return first * each, last * each, (last - first) * each
+        steps = 1 + PREFILL_PACE * self.prefill_tokens
+        decoding = max(0, self.output_tokens - 1)
+        if first_token_ns is None:
+            pace_ns = (end_ns - start_ns) / (WAIT_STEPS + steps + decoding)
+            first_ns = end_ns - round(decoding * pace_ns)
+        else:
+            first_ns = max(first_token_ns, start_ns)
+            pace_ns = max(0, end_ns - first_ns) / max(1, decoding)
+        if not decoding:
+            return start_ns, first_ns
+        return max(start_ns, first_ns - round(steps * pace_ns)), first_ns
 
 
-def _share(start_ns: int, end_ns: int, from_ns: int, to_ns: int) -> float:
-    """How much of [from_ns, to_ns) lies in [start_ns, end_ns); all of an instant that does."""
-    if to_ns <= from_ns:
-        return 1.0 if start_ns <= from_ns < end_ns else 0.0
-    overlap_ns = min(end_ns, to_ns) - max(start_ns, from_ns)
-    return max(0, overlap_ns) / (to_ns - from_ns)
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What each of some requests did in a bin; fractions where tokens were spread evenly."""
+
+    prefill: Vector
+    decode: Vector
+    context: Vector
+    """Sum over the decoded tokens of the tokens already in context."""
+    present: Vector
+    """Engine steps that each was in, as far as `steps` is known."""
+    steps: float
+    """Engine steps of the bin; 0 where nothing streamed in it, which leaves them unknown."""
+
+
+def arrived(
+    arrivals: Sequence["array[int]"], per_piece: Vector, start_ns: int, end_ns: int
+) -> tuple[Vector, Vector]:
+    """Output tokens of each stream that arrived before a stretch, and before its end."""
+    before = np.array([bisect_left(one, start_ns) for one in arrivals], float)
+    after = np.array([bisect_left(one, end_ns) for one in arrivals], float)
+    return before * per_piece, after * per_piece

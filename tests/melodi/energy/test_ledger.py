@@ -415,7 +415,7 @@ def test_what_a_forced_closing_charged_stays_in_the_record_and_is_said() -> None
 def test_one_load_counts_once_however_many_wait_for_it() -> None:
     """Four requests wait for a model while another runs: the load takes one seat of two."""
     load = Interval(START_NS, START_NS + 100 * MS)
-    waiting = [span(f"w{k}", 100, 200, load=load, load_key="big") for k in range(4)]
+    waiting = [span(f"w{k}", 100, 200, load=load, model="big") for k in range(4)]
     books = run_all(
         ledger_with(idle_watts={GPU: 0.0}), bins_of([50_000_000]), [*waiting, span("busy", 0, 100)]
     )

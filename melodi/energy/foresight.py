@@ -1,0 +1,83 @@
+"""A quick reckoning of what a request will get from bins that are open still, for a preview."""
+
+from collections.abc import Sequence, Set
+from dataclasses import replace
+
+import numpy as np
+
+from melodi.energy.bins import NS_PER_SECOND, UJ_PER_JOULE, Bin, Interval
+from melodi.energy.columns import Vector, overlaps
+from melodi.energy.tally import Tally
+
+
+def foresee(
+    tally: Tally,
+    service: Interval,
+    everybody: tuple[Vector, Vector],
+    bins: Sequence[Bin],
+    *,
+    idle_watts: float | None,
+    reasons: Set[str],
+) -> Tally:
+    """The tally, with an equal share of each open bin among those who were sent and not ended.
+
+    `everybody` has the starts and the ends of their services in ns from this service's start;
+    `reasons` is what makes the division of a measured bin less sure.
+    """
+    held = [one for one in bins if _touches(one, service)]
+    if not held:
+        return tally
+    start = np.array([one.start_ns - service.start_ns for one in held], float)
+    end = np.array([one.end_ns - service.start_ns for one in held], float)
+    known = np.array([one.energy_uj is not None for one in held])
+    joules = np.array([one.energy_uj or 0 for one in held]) / UJ_PER_JOULE
+    length = end - start
+    idle = np.minimum(joules, (idle_watts or 0.0) * length / NS_PER_SECOND)
+    dynamic = joules - idle
+    overlap = overlaps(start, end, float(service.length_ns))
+    part = overlap / length
+    among = _running(everybody, (start + end) / 2)
+    own_active, own_idle = part * dynamic / among, part * idle / among
+    first, last = held[0], held[-1]
+    begun = (first.start_ns, first.half_width_ns) if tally.around is None else tally.around[:2]
+    return replace(
+        tally,
+        active=tally.active + float(own_active.sum()),
+        idle_share=tally.idle_share + float(own_idle.sum()),
+        low=tally.low + float((own_idle + np.where(among > 1, 0.0, own_active)).sum()),
+        high=tally.high + float((dynamic + part * idle).sum()),
+        exclusive_high=tally.exclusive_high + float(dynamic.sum()),
+        covered_ns=tally.covered_ns + float(overlap[known].sum()),
+        lost_ns=tally.lost_ns + sum(_lost_ns(one, service) for one in held),
+        undivided_ns=tally.undivided_ns + (float(length.sum()) if idle_watts is None else 0.0),
+        around=(*begun, last.end_ns, last.half_width_ns),
+        idle_watts=idle_watts,
+        reasons={*tally.reasons, *_reasons(held), *(reasons if known.any() else ())},
+    )
+
+
+def _touches(bin_: Bin, service: Interval) -> bool:
+    half_ns = bin_.half_width_ns
+    return service.start_ns < bin_.end_ns + half_ns and service.end_ns > bin_.start_ns - half_ns
+
+
+def _running(everybody: tuple[Vector, Vector], at: Vector) -> Vector:
+    """How many were sent and not ended at each moment, at least one."""
+    starts, ends = (np.sort(one) for one in everybody)
+    running: Vector = (np.searchsorted(starts, at) - np.searchsorted(ends, at)).astype(np.float64)
+    return np.maximum(1.0, running)
+
+
+def _lost_ns(bin_: Bin, service: Interval) -> int:
+    """How long the service may have lain in a bin that nobody measured."""
+    if bin_.energy_uj is not None:
+        return 0
+    return service.widened(bin_.half_width_ns).overlap_ns(bin_.start_ns, bin_.end_ns)
+
+
+def _reasons(bins: Sequence[Bin]) -> set[str]:
+    return {
+        one.reason or "unmeasured"
+        for one in bins
+        if one.energy_uj is None or one.reason is not None
+    }

@@ -1,0 +1,111 @@
+"""Adds up what each request receives from one domain, as columns: a row per request."""
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+
+from melodi.energy.attribution import PARTS, Settlement
+from melodi.energy.bins import Bin
+from melodi.energy.columns import Rows, grown, overlaps
+from melodi.energy.roster import END, LOAD_END, LOAD_START, START, Guests
+from melodi.energy.tally import DomainFacts, Tally, idle_joules
+
+COVERED, LOST, LOAD_COVERED, COMPANY, ALONE_SLACK, UNDIVIDED = range(PARTS, PARTS + 6)
+POLICIES = PARTS + 6
+"""Behind the sums above: what each policy would give, then what each has divided."""
+
+
+class Tallies:
+    """The sums of a domain's requests over its closed bins, in the order of a Tally."""
+
+    def __init__(self, facts: DomainFacts, *, policies: int) -> None:
+        self.facts = facts
+        self._last_sum = POLICIES + policies
+        self._sums = np.zeros((POLICIES + 2 * policies, 0))
+        self._around = np.zeros((4, 0), np.int64)
+        self._seen = np.zeros(0, np.bool_)
+        self._alone = np.zeros(0, np.bool_)
+        self._reasons = np.zeros(0, np.int64)
+        self._names: list[str] = []
+        self._idle_watts = np.zeros(0)
+
+    def open(self, row: int) -> None:
+        """A request begins."""
+        while row >= len(self._seen):
+            self._grow()
+        self._sums[:, row] = 0.0
+        self._seen[row] = self._alone[row] = False
+        self._reasons[row] = 0
+        self._idle_watts[row] = np.nan
+
+    def lose(self, guests: Guests, bin_: Bin) -> None:
+        """Nobody measured the bin."""
+        self._pass_by(guests.rows, bin_)
+        half, length = bin_.half_width_ns, float(bin_.length_ns)
+        start, end = guests.times[START] - half, guests.times[END] + half
+        self._sums[LOST, guests.rows] += overlaps(start, np.maximum(start, end), length)
+        self.explain(guests.rows, [bin_.reason or "unmeasured"])
+
+    def add(
+        self, guests: Guests, bin_: Bin, settlement: Settlement, *, idle_watts: float | None
+    ) -> None:
+        """Take everybody's parts of a measured bin."""
+        rows, times, length = guests.rows, guests.times, float(bin_.length_ns)
+        self._pass_by(rows, bin_)
+        tau = overlaps(times[START], times[END], length)
+        more = np.zeros((POLICIES - PARTS, len(rows)))
+        more[COVERED - PARTS] = tau
+        more[LOAD_COVERED - PARTS] = overlaps(times[LOAD_START], times[LOAD_END], length)
+        more[COMPANY - PARTS] = tau * (tau.sum() / length)
+        if idle_watts is None:
+            more[UNDIVIDED - PARTS] = length
+        if settlement.alone is not None and not self._alone[rows[settlement.alone]]:
+            slack = idle_joules(idle_watts, 2 * bin_.half_width_ns)
+            more[ALONE_SLACK - PARTS, settlement.alone] = slack
+        self._sums[:, rows] += np.concatenate(
+            (settlement.parts, more, settlement.by_policy, settlement.divided)
+        )
+        self._alone[rows] = False
+        if settlement.alone is not None:
+            self._alone[rows[settlement.alone]] = True
+        self._idle_watts[rows] = np.nan if idle_watts is None else idle_watts
+        reasons = [] if bin_.reason is None else [bin_.reason]
+        self.explain(rows, reasons if idle_watts is not None else [*reasons, "idle_unknown"])
+
+    def explain(self, rows: Rows, reasons: Iterable[str]) -> None:
+        """Say why what these requests got is less sure than it might be."""
+        for reason in reasons:
+            if reason not in self._names:
+                self._names.append(reason)
+            self._reasons[rows] |= 1 << self._names.index(reason)
+
+    def of(self, row: int) -> Tally:
+        """What the request has received so far."""
+        sums = self._sums[:, row].tolist()
+        seen, watts = bool(self._seen[row]), float(self._idle_watts[row])
+        bits = int(self._reasons[row])
+        return Tally(
+            *sums[:POLICIES],
+            facts=self.facts,
+            by_policy=sums[POLICIES : self._last_sum],
+            divided=sums[self._last_sum :],
+            around=tuple(self._around[:, row].tolist()) if seen else None,
+            idle_watts=None if math.isnan(watts) else watts,
+            reasons={name for k, name in enumerate(self._names) if bits >> k & 1},
+        )
+
+    def _pass_by(self, rows: Rows, bin_: Bin) -> None:
+        """The bin is the last that held a part of these requests, and of some the first."""
+        new = rows[~self._seen[rows]]
+        if len(new):
+            self._seen[new] = True
+            self._around[0, new], self._around[1, new] = bin_.start_ns, bin_.half_width_ns
+        self._around[2, rows], self._around[3, rows] = bin_.end_ns, bin_.half_width_ns
+
+    def _grow(self) -> None:
+        more = max(64, len(self._seen))
+        self._sums, self._around = grown(self._sums, more), grown(self._around, more)
+        self._seen, self._alone = grown(self._seen, more), grown(self._alone, more)
+        self._reasons = grown(self._reasons, more)
+        self._idle_watts = grown(self._idle_watts, more)
