@@ -25,7 +25,6 @@ def union_within(starts: Vector, ends: Vector, length: float) -> float:
     return float(np.maximum(ends - starts, 0.0).sum())
 
 
-def grown(column: npt.NDArray[Kind], more: int) -> npt.NDArray[Kind]:
-    """The same column, or columns, with so many more rows of zeros."""
-    added = np.zeros((*column.shape[:-1], more), column.dtype)
-    return np.concatenate((column, added), axis=-1)
+def grown(table: npt.NDArray[Kind], more: int) -> npt.NDArray[Kind]:
+    """The same table with so many more rows of zeros."""
+    return np.concatenate((table, np.zeros((more, *table.shape[1:]), table.dtype)))

@@ -13,7 +13,7 @@ from melodi.energy.columns import Rows
 from melodi.energy.foresight import foresee
 from melodi.energy.idle import IdleLearner
 from melodi.energy.policies import Policy
-from melodi.energy.roster import END, LOAD_END, START, Group, Guests, Roster
+from melodi.energy.roster import END, LOAD_END, Group, Guests, Roster
 from melodi.energy.tallies import Tallies
 from melodi.energy.tally import DomainFacts, Tally
 from melodi.energy.usage import UsageLog
@@ -138,8 +138,8 @@ class DomainBooks:
             return self.tallies.of(row)
         coming = np.array([one for _, one in self._coming], np.intp)
         service = self._roster.service(row, now_ns)
-        everybody = self._roster.times[:, np.concatenate((self._present, coming))]
-        starts, ends = (everybody[[START, END]] - service.start_ns).astype(np.float64)
+        everybody = self._roster.times[np.concatenate((self._present, coming))]
+        starts, ends = (everybody[:, :2] - service.start_ns).astype(np.float64).T
         _, reasons = self._setting(self._open[-1])
         return foresee(
             self.tallies.of(row),
@@ -178,7 +178,7 @@ class DomainBooks:
         if not len(self._present):
             return
         past_ns = bin_.end_ns - bin_.half_width_ns
-        stays = self._roster.times[END, self._present] >= past_ns
+        stays = self._roster.times[self._present, END] >= past_ns
         if not stays.all():
             left, self._present = self._present[~stays], self._present[stays]
             self._roster.release(left.tolist())

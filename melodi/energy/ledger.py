@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from melodi.energy.accounts import MinuteAccounts
 from melodi.energy.bins import NS_PER_SECOND, Bin, Booked, Interval, Span
@@ -215,7 +215,10 @@ class Ledger:
         first_seen = span.first_token_ns is not None
         return total(
             {
-                name: tally.energy(self._heard(name, span) if provisional else span)
+                name: tally.energy(
+                    self._heard(name, span.service) if provisional else span.service,
+                    load=span.load,
+                )
                 for name, tally in tallies.items()
             },
             {name: tally.facts for name, tally in tallies.items()},
@@ -224,13 +227,10 @@ class Ledger:
             concurrency_mean=_concurrency(tallies.values()),
         )
 
-    def _heard(self, name: str, span: Span) -> Span:
-        """The part of the service that the domain's sensor has told of so far."""
-        service = span.service
+    def _heard(self, name: str, service: Interval) -> Interval:
+        """The part of a service that the domain's sensor has told of so far."""
         heard_ns = self._domains[name].heard_ns or service.start_ns
-        end_ns = max(service.start_ns, min(service.end_ns, heard_ns))
-        part = Interval(service.start_ns, end_ns)
-        return replace(span, service=part)
+        return Interval(service.start_ns, max(service.start_ns, min(service.end_ns, heard_ns)))
 
     def _policy_of(self, tallies: Iterable[Tally]) -> tuple[str, int]:
         """The policy that divided most of the active energy; else the preferred one."""

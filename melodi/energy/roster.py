@@ -62,8 +62,8 @@ class Roster:
     """Gives each request a row, and the row out again once nobody holds it."""
 
     def __init__(self) -> None:
-        self.times = np.zeros((6, 0), np.int64)
-        self.counts = np.zeros((5, 0))
+        self.times = np.zeros((0, 6), np.int64)
+        self.counts = np.zeros((0, 5))
         self.group = np.zeros(0, np.intp)
         self.ended = np.zeros(0, np.bool_)
         self.gone = np.zeros(0, np.bool_)
@@ -84,8 +84,8 @@ class Roster:
         if not self._free:
             self._grow()
         row = self._free.pop()
-        self.times[:, row] = (sent_ns, NOT_YET_NS, sent_ns, sent_ns, NEVER_NS, NEVER_NS)
-        self.counts[:, row] = 0.0
+        self.times[row] = (sent_ns, NOT_YET_NS, sent_ns, sent_ns, NEVER_NS, NEVER_NS)
+        self.counts[row] = 0.0
         self.group[row] = 0
         self.ended[row] = self.gone[row] = False
         self._holders[row] = holders
@@ -101,12 +101,12 @@ class Roster:
         prefill = (start_ns, start_ns if first_ns is None else max(start_ns, first_ns))
         if work is not None:
             prefill = work.prefill_ns(start_ns, end_ns, first_token_ns=first_ns)
-            self.counts[:, row] = (
+            self.counts[row] = (
                 *(work.input_tokens, work.prefill_tokens, work.output_tokens),
                 *(work.per_piece, 1.0),
             )
             self.arrivals[row] = work.arrivals_ns
-        self.times[:, row] = (start_ns, end_ns, *prefill, *load)
+        self.times[row] = (start_ns, end_ns, *prefill, *load)
         self.group[row] = self._number(Group(span.backend, span.model))
         self.ended[row] = True
 
@@ -123,19 +123,19 @@ class Roster:
 
     def service(self, row: int, now_ns: int) -> Interval:
         """A request's service, as far as it is known at `now_ns`."""
-        start_ns, end_ns = self.times[[START, END], row].tolist()
+        start_ns, end_ns = self.times[row, :2].tolist()
         return Interval(start_ns, end_ns if self.ended[row] else max(start_ns, now_ns))
 
     def touching(self, rows: Rows, bin_: Bin) -> Guests:
         """Those of `rows` whose service, or the load they waited for, may overlap the bin."""
-        times = (self.times[:, rows] - bin_.start_ns).astype(np.float64)
+        times = (self.times[rows] - bin_.start_ns).astype(np.float64).T
         early, late = -bin_.half_width_ns, bin_.length_ns + bin_.half_width_ns
         near = (times[START] < late) & (times[END] > early)
         near |= (times[LOAD_START] < late) & (times[LOAD_END] > early)
         if not near.all():
             rows, times = rows[near], times[:, near]
         arrivals = [self.arrivals[row] for row in rows.tolist()]
-        return Guests(rows, times, self.counts[:, rows], self.group[rows], arrivals)
+        return Guests(rows, times, self.counts[rows].T, self.group[rows], arrivals)
 
     def _number(self, group: Group) -> int:
         if group not in self._numbers:

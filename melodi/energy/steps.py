@@ -66,9 +66,9 @@ class StepCosts:
 def non_negative_fit(rows: Vector, targets: Vector) -> Vector:
     """Least squares with no coefficient below 0.
 
-    `rows` is (n, 4), `targets` (n,). Of the sets of coefficients above 0 the whole one is the
-    optimum if its solution is not negative; else the best of the other fourteen whose solution
-    is not (Karush-Kuhn-Tucker).
+    `rows` is (n, 4), `targets` (n,). Coefficients are the optimum where those above 0 solve the
+    equations of their own and no other would lower the error by rising from 0
+    (Karush-Kuhn-Tucker); with four there are fifteen sets to try.
     """
     scale: Vector = np.abs(rows).max(axis=0)
     scale[scale == 0] = 1.0
@@ -76,14 +76,17 @@ def non_negative_fit(rows: Vector, targets: Vector) -> Vector:
     gram, moment = scaled.T @ scaled, scaled.T @ targets
     best: Vector = np.zeros(rows.shape[1])
     best_gain = 0.0
-    for size in range(rows.shape[1], 0, -1):
-        for kept in combinations(range(rows.shape[1]), size):
-            chosen = list(kept)
-            solution = np.linalg.lstsq(gram[np.ix_(chosen, chosen)], moment[chosen], rcond=1e-9)[0]
-            gain = float(moment[chosen] @ solution)
-            if (solution >= 0).all() and gain > best_gain * (1 + 1e-12):
-                best, best_gain = np.zeros(rows.shape[1]), gain
-                best[chosen] = solution
-                if size == rows.shape[1]:
-                    return best / scale
+    for chosen in _SETS:
+        solution = np.linalg.lstsq(gram[np.ix_(chosen, chosen)], moment[chosen], rcond=1e-9)[0]
+        gain = float(moment[chosen] @ solution)
+        if (solution < 0).any() or gain <= best_gain:
+            continue
+        best, best_gain = np.zeros(rows.shape[1]), gain
+        best[chosen] = solution
+        if (moment - gram @ best <= 1e-9 * np.abs(moment).max()).all():
+            break
     return best / scale
+
+
+_SETS = [list(kept) for size in (4, 3, 2, 1) for kept in combinations(range(4), size)]
+"""The most first: usually all costs are above 0, or all but one."""

@@ -1,7 +1,7 @@
 """Adds up what each request receives from one domain, as columns: a row per request."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 
 import numpy as np
 
@@ -22,29 +22,27 @@ class Tallies:
     def __init__(self, facts: DomainFacts, *, policies: int) -> None:
         self.facts = facts
         self._last_sum = POLICIES + policies
-        self._sums = np.zeros((POLICIES + 2 * policies, 0))
-        self._around = np.zeros((4, 0), np.int64)
+        self._sums = np.zeros((0, POLICIES + 2 * policies))
+        self._around = np.zeros((0, 4), np.int64)
         self._seen = np.zeros(0, np.bool_)
         self._alone = np.zeros(0, np.bool_)
         self._reasons = np.zeros(0, np.int64)
         self._names: list[str] = []
+        self._known: dict[int, frozenset[str]] = {}
         self._idle_watts = np.zeros(0)
 
     def open(self, row: int) -> None:
         """A request begins."""
         while row >= len(self._seen):
             self._grow()
-        self._sums[:, row] = 0.0
-        self._seen[row] = self._alone[row] = False
-        self._reasons[row] = 0
-        self._idle_watts[row] = np.nan
+        self._seen[row] = False
 
     def lose(self, guests: Guests, bin_: Bin) -> None:
         """Nobody measured the bin."""
         self._pass_by(guests.rows, bin_)
         half, length = bin_.half_width_ns, float(bin_.length_ns)
         start, end = guests.times[START] - half, guests.times[END] + half
-        self._sums[LOST, guests.rows] += overlaps(start, np.maximum(start, end), length)
+        self._sums[guests.rows, LOST] += overlaps(start, np.maximum(start, end), length)
         self.explain(guests.rows, [bin_.reason or "unmeasured"])
 
     def add(
@@ -63,9 +61,9 @@ class Tallies:
         if settlement.alone is not None and not self._alone[rows[settlement.alone]]:
             slack = idle_joules(idle_watts, 2 * bin_.half_width_ns)
             more[ALONE_SLACK - PARTS, settlement.alone] = slack
-        self._sums[:, rows] += np.concatenate(
+        self._sums[rows] += np.concatenate(
             (settlement.parts, more, settlement.by_policy, settlement.divided)
-        )
+        ).T
         self._alone[rows] = False
         if settlement.alone is not None:
             self._alone[rows[settlement.alone]] = True
@@ -82,26 +80,44 @@ class Tallies:
 
     def of(self, row: int) -> Tally:
         """What the request has received so far."""
-        sums = self._sums[:, row].tolist()
-        seen, watts = bool(self._seen[row]), float(self._idle_watts[row])
-        bits = int(self._reasons[row])
+        if not self._seen[row]:
+            return Tally(
+                *[0.0] * POLICIES,
+                facts=self._facts,
+                by_policy=(0.0,),
+                divided=(0.0,) * (self._sums.shape[1] - self._last_sum),
+                around=None,
+                idle_watts=None,
+                reasons=frozenset(),
+            )
+        sums, watts = self._sums[row].tolist(), self._idle_watts.item(row)
         return Tally(
             *sums[:POLICIES],
             facts=self.facts,
             by_policy=sums[POLICIES : self._last_sum],
             divided=sums[self._last_sum :],
-            around=tuple(self._around[:, row].tolist()) if seen else None,
+            around=tuple(self._around[row].tolist()),
             idle_watts=None if math.isnan(watts) else watts,
-            reasons={name for k, name in enumerate(self._names) if bits >> k & 1},
+            reasons=self._named(self._reasons.item(row)),
         )
+
+    def _named(self, bits: int) -> Set[str]:
+        if bits not in self._known:
+            names = {name for k, name in enumerate(self._names) if bits >> k & 1}
+            self._known[bits] = frozenset(names)
+        return self._known[bits]
 
     def _pass_by(self, rows: Rows, bin_: Bin) -> None:
         """The bin is the last that held a part of these requests, and of some the first."""
         new = rows[~self._seen[rows]]
         if len(new):
             self._seen[new] = True
-            self._around[0, new], self._around[1, new] = bin_.start_ns, bin_.half_width_ns
-        self._around[2, rows], self._around[3, rows] = bin_.end_ns, bin_.half_width_ns
+            self._sums[new] = 0.0
+            self._alone[new] = False
+            self._reasons[new] = 0
+            self._idle_watts[new] = np.nan
+            self._around[new, :2] = bin_.start_ns, bin_.half_width_ns
+        self._around[rows, 2:] = bin_.end_ns, bin_.half_width_ns
 
     def _grow(self) -> None:
         more = max(64, len(self._seen))

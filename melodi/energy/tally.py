@@ -3,7 +3,7 @@
 from collections.abc import Sequence, Set
 from dataclasses import KW_ONLY, dataclass
 
-from melodi.energy.bins import NS_PER_SECOND, Interval, Span
+from melodi.energy.bins import NS_PER_SECOND, Interval
 from melodi.energy.record import DomainEnergy, Quality
 
 MEASURED_REFRESHES = 10
@@ -63,10 +63,9 @@ class Tally:
     def joules(self) -> float:
         return self.active + self.idle_share
 
-    def energy(self, span: Span) -> DomainEnergy:
-        """The domain's part of the record of a request whose service is `span`."""
-        service = span.service
-        reasons = self.reasons | self._shortcomings(span)
+    def energy(self, service: Interval, *, load: Interval | None) -> DomainEnergy:
+        """The domain's part of the record of a request with this service and model load."""
+        reasons = self.reasons | self._shortcomings(service, load)
         known = self.covered_ns > 0
         divided = known and self.undivided_ns == 0
         unseen = self._most_unseen(service)
@@ -80,7 +79,7 @@ class Tally:
             joules=self.joules if known else None,
             active_joules=self.active if divided else None,
             idle_share_joules=self.idle_share if divided else None,
-            load_joules=self._load_joules(span, known=known),
+            load_joules=self._load_joules(load, known=known),
             low_joules=low if known else None,
             high_joules=high if bounded else None,
             exclusive_low_joules=(
@@ -96,17 +95,17 @@ class Tally:
             reasons=tuple(sorted(reasons)),
         )
 
-    def _shortcomings(self, span: Span) -> set[str]:
+    def _shortcomings(self, service: Interval, load: Interval | None) -> set[str]:
         found = set()
-        if self.covered_ns < span.service.length_ns or self.covered_ns == 0:
+        if self.covered_ns < service.length_ns or self.covered_ns == 0:
             found.add("unmeasured")
-        if span.load is not None and self.load_covered_ns < span.load.length_ns:
+        if load is not None and self.load_covered_ns < load.length_ns:
             found.add("load_unmeasured")
         return found
 
-    def _load_joules(self, span: Span, *, known: bool) -> float | None:
+    def _load_joules(self, load: Interval | None, *, known: bool) -> float | None:
         """Joules of the load; 0 where there was none, None where nobody measured it."""
-        if span.load is None:
+        if load is None:
             return 0.0 if known else None
         return self.load if self.load_covered_ns > 0 or self.load > 0 else None
 

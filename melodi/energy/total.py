@@ -1,13 +1,18 @@
 """Sums one request's domains into the figures of its record; a sum with an unknown is unknown."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from operator import attrgetter
 
 from melodi.energy.record import DomainEnergy, EnergyRecord, Quality
 from melodi.energy.tally import DomainFacts
 
 KINDS = ("gpu", "cpu", "dram", "platform")
-WORST_FIRST = tuple(reversed(Quality))
+BEST_FIRST = tuple(Quality)
+PARTS = attrgetter(
+    *("joules", "active_joules", "idle_share_joules", "load_joules", "low_joules", "high_joules"),
+    *("exclusive_low_joules", "exclusive_high_joules"),
+)
 SENSOR_UNCERTAINTY = 0.05
 """Systematic error of the sensor itself where nothing better is known (MEASUREMENT: section 4)."""
 
@@ -67,26 +72,27 @@ def total(
 
     The domains must not contain each other (the daemon offers summable ones only).
     """
-    kinds = {facts[name].kind for name in domains}
-    quality = next(
-        word for word in WORST_FIRST if any(one.quality == word for one in domains.values())
-    )
-    reasons = {reason for one in domains.values() for reason in one.reasons}
-    active = _sum(domains.values(), lambda one: one.active_joules)
-    if active is None or prefill_joules is None:
+    known = [facts[name] for name in domains]
+    kinds = {one.kind for one in known}
+    quality = max((one.quality for one in domains.values()), key=BEST_FIRST.index)
+    reasons = set().union(*(one.reasons for one in domains.values()))
+    sums = [_sum(parts) for parts in zip(*map(PARTS, domains.values()), strict=True)]
+    energy, active, idle_share, load, low, high, exclusive_low, exclusive_high = sums
+    if active is None:
         prefill_joules = None
 
     def of_kind(kind: str) -> float | None:
-        chosen = [one for name, one in domains.items() if facts[name].kind == kind]
-        return _sum(chosen, lambda one: one.joules) if chosen else None
+        if kind not in kinds:
+            return None
+        return _sum([one.joules for name, one in domains.items() if facts[name].kind == kind])
 
     return RequestEnergy(
-        origin=_one_origin(facts[name].origin for name in domains),
+        origin=_one_origin({one.origin for one in known}),
         footprint="+".join(kind for kind in KINDS if kind in kinds),
-        energy_joules=_sum(domains.values(), lambda one: one.joules),
+        energy_joules=energy,
         active_joules=active,
-        idle_share_joules=_sum(domains.values(), lambda one: one.idle_share_joules),
-        load_joules=_sum(domains.values(), lambda one: one.load_joules),
+        idle_share_joules=idle_share,
+        load_joules=load,
         prefill_joules=prefill_joules,
         decode_joules=(
             None if active is None or prefill_joules is None else active - prefill_joules
@@ -94,11 +100,11 @@ def total(
         gpu_joules=of_kind("gpu"),
         cpu_joules=of_kind("cpu"),
         dram_joules=of_kind("dram"),
-        low_joules=_sum(domains.values(), lambda one: one.low_joules),
-        high_joules=_sum(domains.values(), lambda one: one.high_joules),
-        exclusive_low_joules=_sum(domains.values(), lambda one: one.exclusive_low_joules),
-        exclusive_high_joules=_sum(domains.values(), lambda one: one.exclusive_high_joules),
-        sensor_uncertainty_ratio=_uncertainty(facts[name] for name in domains),
+        low_joules=low,
+        high_joules=high,
+        exclusive_low_joules=exclusive_low,
+        exclusive_high_joules=exclusive_high,
+        sensor_uncertainty_ratio=_uncertainty(known),
         domains=dict(domains),
         policy=policy[0],
         policy_version=policy[1],
@@ -108,29 +114,20 @@ def total(
     )
 
 
-def _sum(
-    domains: Iterable[DomainEnergy], pick: Callable[[DomainEnergy], float | None]
-) -> float | None:
+def _sum(parts: Sequence[float | None]) -> float | None:
     """The sum, or None as soon as one part is unknown."""
-    result = 0.0
-    for domain in domains:
-        part = pick(domain)
-        if part is None:
-            return None
-        result += part
-    return result
+    known = [one for one in parts if one is not None]
+    return sum(known) if len(known) == len(parts) else None
 
 
-def _one_origin(origins: Iterable[str]) -> str:
-    distinct = set(origins)
-    if len(distinct) > 1:
+def _one_origin(origins: set[str]) -> str:
+    if len(origins) > 1:
         raise ValueError("a record cannot mix simulated and sensed domains; list its devices")
-    return distinct.pop()
+    return origins.pop()
 
 
-def _uncertainty(facts: Iterable[DomainFacts]) -> float | None:
+def _uncertainty(known: Sequence[DomainFacts]) -> float | None:
     """The sensors' systematic error; exact for the simulator, unknown for an estimate."""
-    known = list(facts)
     if any(one.estimated for one in known):
         return None
     return 0.0 if all(one.origin == "simulator" for one in known) else SENSOR_UNCERTAINTY
