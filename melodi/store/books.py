@@ -1,17 +1,16 @@
 """The ledger as it is asked for, and its audit against the records."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
 import sqlalchemy as sa
 
-from melodi.energy.accounts import MinuteAccounts
+from melodi.energy.accounts import AMOUNTS, MinuteAccounts
 from melodi.store.schema import ledger_minutes, requests
 
 LedgerBy = Literal["domain", "minute"]
 
-_AMOUNTS = tuple(f.name for f in fields(MinuteAccounts) if f.name not in ("domain", "minute"))
 _SECONDS_PER_MINUTE = 60
 
 
@@ -65,7 +64,7 @@ def read_ledger(
     if by == "minute":
         keys.append(ledger_minutes.c.minute)
     statement = (
-        sa.select(*keys, *(sa.func.sum(ledger_minutes.c[name]).label(name) for name in _AMOUNTS))
+        sa.select(*keys, *(sa.func.sum(ledger_minutes.c[name]).label(name) for name in AMOUNTS))
         .group_by(*keys)
         .order_by(*reversed(keys))
     )
@@ -74,6 +73,21 @@ def read_ledger(
     if until is not None:
         statement = statement.where(ledger_minutes.c.minute < _first_minute(until))
     return tuple(_to_line(row) for row in connection.execute(statement).mappings())
+
+
+def read_minutes(
+    connection: sa.Connection, host: str, *, first: int, last: int
+) -> dict[tuple[str, int], MinuteAccounts]:
+    """The host's accounts by domain and minute, from minute `first` to `last`, both included."""
+    book = ledger_minutes.c
+    statement = sa.select(ledger_minutes).where(book.host == host, book.minute.between(first, last))
+    found = (dict(row) for row in connection.execute(statement).mappings())
+    return {
+        (row["domain"], row["minute"]): MinuteAccounts(
+            **{name: value for name, value in row.items() if name != "host"}
+        )
+        for row in found
+    }
 
 
 def read_audit(connection: sa.Connection, domain: str, *, host: str) -> Audit:
@@ -110,7 +124,7 @@ def _first_minute(moment: datetime) -> int:
 
 
 def _to_line(row: sa.RowMapping) -> LedgerLine:
-    amounts = {name: row[name] for name in _AMOUNTS}
+    amounts = {name: row[name] for name in AMOUNTS}
     minute = row.get("minute")
     return LedgerLine(
         host=row["host"],

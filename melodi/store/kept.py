@@ -214,13 +214,14 @@ def _requests(
     place = 0
     for id_, row in zip(ids, rows, strict=True):
         domains, sent_ns, start_ns, length_ns, first_known, first_ns = row[:6]
-        load_ns, load_length_ns, load_key, *tokens, arrived = row[6:]
+        load_ns, load_length_ns, load_key, given, prefill, output, arrived = row[6:]
         start_ns, load_ns = start_ns + sent_ns, load_ns + sent_ns
         seen_us = columns["arrivals_us"][place : place + arrived]
         place += arrived
         work = None
-        if tokens[0] != UNKNOWN:
-            work = Work(*tokens, array("q", (seen_us * NS_PER_US + sent_ns).tobytes()))
+        if given != UNKNOWN:
+            seen_ns = array("q", (seen_us * NS_PER_US + sent_ns).tobytes())
+            work = Work(given, prefill, output, seen_ns)
         span = Span(
             id_,
             Interval(start_ns, start_ns + length_ns),

@@ -94,6 +94,12 @@ def select_page(
     return statement.order_by(*(column.desc() for column in place)).limit(limit)
 
 
+def count_records(connection: sa.Connection, wanted: RequestFilter, *, limit: int) -> int:
+    """How many records are wanted, counted up to `limit`."""
+    some = sa.select(requests.c.id).where(*conditions(wanted)).limit(limit).subquery()
+    return connection.execute(sa.select(sa.func.count()).select_from(some)).scalar_one()
+
+
 def conditions(wanted: RequestFilter) -> Iterator[sa.ColumnElement[bool]]:
     """What the rows of `requests` must fulfil."""
     column = requests.c

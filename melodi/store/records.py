@@ -1,6 +1,6 @@
 """The store of records and accounts, in the domain's own words."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import count
@@ -16,13 +16,14 @@ from melodi.store import dialect
 from melodi.store.books import Audit, LedgerBy, LedgerLine, read_audit, read_ledger
 from melodi.store.database import reading
 from melodi.store.kept import Kept, forget_kept, to_kept_row
-from melodi.store.queries import Page, RequestFilter, encode_cursor, select_page
+from melodi.store.queries import Page, RequestFilter, conditions, encode_cursor, select_page
 from melodi.store.rollups import count_records
 from melodi.store.rows import to_record, to_row
 from melodi.store.schema import domains, hosts, kept_minutes, ledger_minutes, requests
 
 MAX_PAGE = 1000
 _IDS_PER_QUERY = 1000
+_ROWS_AT_ONCE = 10_000
 
 Answer = TypeVar("Answer")
 
@@ -246,6 +247,21 @@ class RecordStore:
                 )
                 if result.rowcount == 0:
                     raise StoreError(f"{host} has no domain {name!r}; call keep_domains first")
+
+
+def read_some(
+    connection: sa.Connection, wanted: RequestFilter, *, ids: Sequence[str] = ()
+) -> Iterator[EnergyRecord]:
+    """The records that are wanted, and those of these ids; the oldest first, then the others."""
+    found = sa.select(requests).where(*conditions(wanted)).order_by(requests.c.started_at)
+    seen = set()
+    for row in connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(found).mappings():
+        seen.add(row["id"])
+        yield to_record(row)
+    left = [id_ for id_ in ids if id_ not in seen]
+    for start in range(0, len(left), _IDS_PER_QUERY):
+        some = sa.select(requests).where(requests.c.id.in_(left[start : start + _IDS_PER_QUERY]))
+        yield from map(to_record, connection.execute(some).mappings())
 
 
 def _latest(records: Iterable[EnergyRecord]) -> dict[str, EnergyRecord]:

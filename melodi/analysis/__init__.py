@@ -1,0 +1,1 @@
+"""What is asked of many records at once."""
