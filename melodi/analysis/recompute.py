@@ -58,8 +58,11 @@ def recompute(connection: sa.Connection, asked: Recomputing) -> Revised:
     A minute is divided anew if everything that was booked in it is kept, and a record if all its
     minutes are. To cut nobody in two, up to ten minutes more on each side are divided anew, as
     far as somebody ran there. Whoever is cut all the same keeps record and joules. `connection`
-    must see one state of the database throughout. Raises StoreError where there are too many.
+    must see one state of the database throughout. Raises StoreError where there are too many,
+    ValueError for an unknown policy.
     """
+    policies = partial(policies_for, asked.policy)
+    policies()
     lead = WIDEN_MINUTES + LEAD_MINUTES
     parts = read_kept(
         connection,
@@ -67,7 +70,7 @@ def recompute(connection: sa.Connection, asked: Recomputing) -> Revised:
         first_minute=asked.first_minute - lead,
         last_minute=asked.last_minute + WIDEN_MINUTES + LAG_MINUTES,
     )
-    anew = replay(parts, partial(policies_for, asked.policy))
+    anew = replay(parts, policies)
     known = [minute for _, minute in anew.minutes]
     first = max(asked.first_minute - WIDEN_MINUTES, min(known, default=asked.first_minute))
     last = min(asked.last_minute + WIDEN_MINUTES, max(known, default=asked.first_minute))

@@ -14,6 +14,7 @@ from melodi.cli import (
     export,
     ledger,
     measure,
+    recompute,
     requests,
     run,
     serve,
@@ -41,6 +42,7 @@ app.command("run")(run.run)
 app.command("requests")(requests.requests)
 app.command("stats")(stats.stats)
 app.command("ledger")(ledger.ledger)
+app.command("recompute")(recompute.recompute)
 app.command("export")(export.export)
 app.command("measure", context_settings={"allow_interspersed_args": False})(measure.measure)
 app.command("top")(top.top)

@@ -111,6 +111,16 @@ def writing(engine: sa.Engine) -> sa.Engine:
     return engine.execution_options(sqlite_begin="IMMEDIATE")
 
 
+def in_one_state(connection: sa.Connection) -> sa.Connection:
+    """The connection, for a transaction that sees one state of the database throughout.
+
+    On SQLite each does; on Postgres each statement would see what was committed before it.
+    """
+    if connection.dialect.name == "postgresql":
+        return connection.execution_options(isolation_level="REPEATABLE READ")
+    return connection
+
+
 def lock_schema(connection: sa.Connection) -> None:
     """Keep others from changing the tables until this transaction, made by `writing`, ends."""
     if connection.dialect.name == "postgresql":

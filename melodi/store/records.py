@@ -144,9 +144,9 @@ class RecordStore:
             return read_ledger(connection, since=since, until=until, by=by)
 
     def ask(self, question: Callable[[sa.Connection], Answer]) -> Answer:
-        """What `question` reads from the database, such as statistics over all records."""
+        """What `question` reads from one state of the database, such as statistics over it all."""
         with reading(self._reading) as connection:
-            return question(connection)
+            return question(dialect.in_one_state(connection))
 
     def audit(self, domain: str, *, host: str) -> Audit:
         """What the records hold of a domain's joules, and what its books say they hold."""

@@ -1,0 +1,119 @@
+"""`melodi recompute`: divide the joules of stored records anew."""
+
+from dataclasses import asdict
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from melodi.cli.options import Config, Json
+from melodi.cli.output import number, print_json, print_table, say, text
+from melodi.cli.stored import opened
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from melodi.analysis.moved import Moved
+
+SECONDS_PER_MINUTE = 60
+
+
+class PolicyName(StrEnum):
+    """How requests at the same time share joules."""
+
+    AUTO = "auto"
+    STEPS = "steps"
+    TOKENS = "tokens"
+    TIME = "time"
+
+
+def recompute(
+    *,
+    policy: Annotated[PolicyName, typer.Option(help="How requests at the same time share joules.")],
+    since: Annotated[str, typer.Option(help="RFC 3339, or how long ago: 1h, 7d.")],
+    until: Annotated[str | None, typer.Option(help="As --since; default: now.")] = None,
+    backend: Annotated[str | None, typer.Option(help="Only records of this backend.")] = None,
+    host: Annotated[str | None, typer.Option(help="Of this host; default: this one.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show it, change nothing.")] = False,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Divide the joules of stored records anew, by kept bins and token times.
+
+    Each record gets a new revision, and ledger and statistics follow. It may run beside a daemon.
+    """
+    from melodi.analysis.moved import moved_by_model
+    from melodi.analysis.recompute import Recomputing
+    from melodi.analysis.recompute import recompute as recomputed
+    from melodi.api.moments import parse_moment
+    from melodi.clock import SystemClock, to_datetime
+    from melodi.config import format_duration, load
+    from melodi.errors import StoreError
+
+    settings = load(config)
+    now = to_datetime(SystemClock().wall_ns())
+    asked = Recomputing(
+        host=host or settings.host,
+        policy=policy.value,
+        first_minute=_minute(parse_moment(since, now=now)),
+        last_minute=_minute(now if until is None else parse_moment(until, now=now)),
+        backend=backend,
+    )
+    with opened(settings.database.url) as store:
+        revised = store.ask(lambda connection: recomputed(connection, asked))
+        if not revised.revisions and revised.left:
+            raise StoreError(
+                f"none of {revised.left} records can be divided anew: what they were in is no "
+                f"longer kept, or not yet; it is written each minute, and kept for "
+                f"{format_duration(settings.retention.replay)} (retention.replay)"
+            )
+        if not dry_run:
+            store.revise(revised.batch)
+    items = moved_by_model(revised.revisions)
+    if as_json:
+        print_json(
+            {
+                "host": asked.host,
+                "policy": asked.policy,
+                "dry_run": dry_run,
+                "revised": len(revised.revisions),
+                "left": revised.left,
+                "items": [asdict(one) for one in items],
+            }
+        )
+        return
+    if not items:
+        say("no record matches")
+        return
+    _print(items)
+    said = "would get" if dry_run else "got"
+    say(f"{len(revised.revisions)} records {said} a new revision")
+    if revised.left:
+        say(f"{revised.left} records stay as they are: what they were in is not all kept")
+
+
+def _print(items: "list[Moved]") -> None:
+    print_table(
+        ["model", ">records", ">J before", ">J after", ">moved", ">most", ">newly known"],
+        (
+            [
+                text(one.model),
+                str(one.count),
+                number(one.before_joules),
+                number(one.after_joules),
+                _percent(one.median_moved_ratio),
+                _percent(one.most_moved_ratio),
+                str(one.newly_known),
+            ]
+            for one in items
+        ),
+    )
+    say("moved: by how much a record's joules changed, in the median and at most")
+
+
+def _percent(ratio: float | None) -> str:
+    return text(None) if ratio is None else f"{ratio:.1%}"
+
+
+def _minute(moment: "datetime") -> int:
+    return int(moment.timestamp() // SECONDS_PER_MINUTE)

@@ -1,0 +1,57 @@
+"""Dividing anew beside a daemon that goes on measuring."""
+
+import asyncio
+from typing import Any
+
+from melodi.analysis.recompute import Recomputing, recompute
+from melodi.clock import SystemClock
+from melodi.daemon.serve import Served, served
+from melodi.energy.ledger import NS_PER_MINUTE
+from melodi.inference.request import PromptRequest
+from melodi.store.database import open_engine
+from melodi.store.queries import RequestFilter
+from melodi.store.records import RecordStore
+
+CLOCK = SystemClock()
+DEVICE = "gpu:SIMULATED-0"
+
+
+def ask(daemon: Served, number: int) -> PromptRequest:
+    return PromptRequest(
+        backend=daemon.runtime.backend("sim"),
+        model="simulated",
+        prompt=f"tell me about {number} sheep",
+        options={"max_tokens": 40},
+    )
+
+
+async def test_records_may_be_divided_anew_while_a_daemon_writes(stage: Any) -> None:
+    """What an earlier daemon kept is divided by tokens while the next one serves and records."""
+    settings = stage.settings.model_copy(
+        update={"attribution": stage.settings.attribution.model_copy(update={"policy": "time"})}
+    )
+    async with served(settings, clock=CLOCK, probes=stage.probes()) as first:
+        earlier = {
+            (await first.runtime.final(one.id, 20)).id
+            for one in await asyncio.gather(
+                *(first.runtime.dispatch(ask(first, k)) for k in range(4))
+            )
+        }
+    engine = open_engine(settings.database.url)
+    store = RecordStore(engine)
+    now = CLOCK.wall_ns() // NS_PER_MINUTE
+    asked = Recomputing(host="test", policy="tokens", first_minute=now - 5, last_minute=now)
+    async with served(settings, clock=CLOCK, probes=stage.probes()) as second:
+        running = [asyncio.create_task(second.runtime.dispatch(ask(second, k))) for k in range(4)]
+        revised = await asyncio.to_thread(store.ask, lambda one: recompute(one, asked))
+        await asyncio.to_thread(store.revise, revised.batch)
+        later = {(await second.runtime.final((await one).id, 20)).id for one in running}
+    assert {one.before.id for one in revised.revisions} == earlier
+    records = {one.id: one for one in store.page(RequestFilter(), limit=100).items}
+    assert {records[id_].revision for id_ in earlier} == {2}
+    assert {records[id_].policy for id_ in earlier} == {"tokens"}
+    assert {records[id_].revision for id_ in later} == {1}
+    (line,) = store.ledger()
+    assert abs(line.residual_joules) <= 1e-9 * line.measured_joules
+    assert store.audit(DEVICE, host="test").difference_joules <= 1e-9 * line.measured_joules
+    engine.dispose()
