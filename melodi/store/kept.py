@@ -123,7 +123,7 @@ def _decode(row: sa.RowMapping) -> Kept:
 _BIN = ("domain", "gap_ns", "length_ns", "energy_uj", "gap_uj", "half_ns", "reason", "minute")
 _REQUEST = (
     *("domains", "sent_ns", "start_ns", "length_ns", "first_known", "first_ns"),
-    *("load_ns", "load_length_ns", "load_key", "input", "prefill", "output", "arrivals"),
+    *("load_ns", "load_length_ns", "served_by", "input", "prefill", "output", "arrivals"),
 )
 
 
@@ -197,7 +197,7 @@ def _request_columns(requests: Sequence[KeptRequest], words: _Words) -> dict[str
                 0 if first_ns is None else first_ns - sent_ns,
                 0 if load is None else load.start_ns - sent_ns,
                 UNKNOWN if load is None else load.length_ns,
-                words(span.load_key),
+                words((span.backend, span.model)),
                 UNKNOWN if work is None else work.input_tokens,
                 0 if work is None else work.prefill_tokens,
                 0 if work is None else work.output_tokens,
@@ -214,7 +214,7 @@ def _requests(
     place = 0
     for id_, row in zip(ids, rows, strict=True):
         domains, sent_ns, start_ns, length_ns, first_known, first_ns = row[:6]
-        load_ns, load_length_ns, load_key, given, prefill, output, arrived = row[6:]
+        load_ns, load_length_ns, served_by, given, prefill, output, arrived = row[6:]
         start_ns, load_ns = start_ns + sent_ns, load_ns + sent_ns
         seen_us = columns["arrivals_us"][place : place + arrived]
         place += arrived
@@ -227,8 +227,8 @@ def _requests(
             Interval(start_ns, start_ns + length_ns),
             sent_ns + first_ns if first_known else None,
             None if load_length_ns == UNKNOWN else Interval(load_ns, load_ns + load_length_ns),
-            words[load_key],
             work,
+            *words[served_by],
         )
         yield KeptRequest(span, sent_ns, words[domains])
 
