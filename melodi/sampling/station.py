@@ -50,6 +50,8 @@ class Station:
         self._due_ns = clock.monotonic_ns()
         self._asleep_ns = clock.boottime_ns() - self._due_ns
         self._failed_in_a_row = 0
+        self._first_failure: Failure | None = None
+        """Of those in a row: it tells the cause, and later ones only that it has not ended."""
         self._fault: str | None = None
 
     @property
@@ -98,8 +100,10 @@ class Station:
             self._failed_in_a_row, self._fault = 0, None
             return
         self._failed_in_a_row += 1
-        if self._failed_in_a_row == ERRORS_BEFORE_FAULT:
-            failure = readings.failures[0]
+        if self._failed_in_a_row == 1:
+            self._first_failure = readings.failures[0]
+        if self._failed_in_a_row == ERRORS_BEFORE_FAULT and self._first_failure is not None:
+            failure = self._first_failure
             self._fault = f"{self.name}: {failure.domain} cannot be read: {failure.error}"
             log.warning("meter_fails", collector=self.name, reason=self._fault)
 
