@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -118,7 +118,9 @@ class Bookkeeper:
     def begin(self, timeline: RequestTimeline) -> None:
         """A request was sent."""
         self._pending[timeline.id] = _Pending(timeline)
-        self._inbox.put(partial(self._on_begin, timeline))
+        # Meters may come before it is taken in: it is charged to what was measured by now.
+        domains = self._backends.domains_of(timeline.backend)
+        self._inbox.put(partial(self._on_begin, timeline, domains))
 
     def end(self, timeline: RequestTimeline) -> None:
         """The request is over and its timeline complete."""
@@ -254,10 +256,9 @@ class Bookkeeper:
             except Exception:
                 log.exception("a_fact_was_lost")
 
-    def _on_begin(self, timeline: RequestTimeline) -> None:
+    def _on_begin(self, timeline: RequestTimeline, domains: Sequence[str]) -> None:
         if not timeline.load_only:
             self._begun.append(timeline)
-        domains = self._backends.domains_of(timeline.backend)
         self._ledger.begin(timeline.id, domains, timeline.sent_ns)
         self._keeper.begin(timeline.id, domains, timeline.sent_ns)
 

@@ -26,6 +26,8 @@ from melodi.store.windows import WindowStore
 from melodi.store.writer import RecordWriter
 
 TURN_NS = NS_PER_SECOND // 10
+GPU_WATTS = (300, 200)
+"""What the GPUs draw, all the time."""
 
 
 class VirtualHost:

@@ -1,10 +1,14 @@
 """A daemon in front of a simulated backend."""
 
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from nvml_stub import NvmlStub, compile_stub, installed
+from powercap_tree import PowercapTree
+from virtual_host import GPU_WATTS
 
 from collectors.registry import Probe, State
 from collectors.simulated import SimulatedCollector
@@ -35,6 +39,28 @@ class Stage:
 def own_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What MELODI keeps for itself stays out of the home folder."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+
+
+@pytest.fixture(scope="session")
+def nvml_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The stand-in for the driver, compiled once."""
+    return compile_stub(tmp_path_factory.mktemp("nvml"))
+
+
+@pytest.fixture
+def gpus(nvml_library: Path) -> Iterator[NvmlStub]:
+    """Two GPUs of constant power."""
+    with installed(nvml_library, devices=len(GPU_WATTS)) as stub:
+        for device, watts in enumerate(GPU_WATTS):
+            stub.script([(0, watts)], device=device)
+        yield stub
+
+
+@pytest.fixture
+def tree() -> Iterator[PowercapTree]:
+    """A powercap tree without any zone."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield PowercapTree(Path(folder))
 
 
 @pytest.fixture(params=["ollama", "vllm"])

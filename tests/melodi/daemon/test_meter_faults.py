@@ -1,52 +1,29 @@
 """What goes wrong with a meter is a gap in its own domain, in the ledger and in the records."""
 
-import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pynvml
 import pytest
-from nvml_stub import Call, NvmlStub, compile_stub, installed
+from nvml_stub import Call, NvmlStub
 from powercap_tree import PowercapTree
-from virtual_host import VirtualHost, virtual_host
+from virtual_host import GPU_WATTS, VirtualHost, virtual_host
 
 from collectors.base import Readings
 from melodi.energy.record import Quality
 from melodi.store.books import LedgerLine
 
 LOST = pynvml.NVML_ERROR_GPU_IS_LOST
-GPU_WATTS = (300, 200)
 WATTS = {"intel-rapl:0": 100.0, "intel-rapl:0:0": 20.0}
 HOUR_NS = 3_600_000_000_000
-
-
-@pytest.fixture(scope="module")
-def nvml_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return compile_stub(tmp_path_factory.mktemp("nvml"))
-
-
-@pytest.fixture
-def gpus(nvml_library: Path) -> Iterator[NvmlStub]:
-    """Two GPUs of constant power."""
-    with installed(nvml_library, devices=2) as stub:
-        for device, watts in enumerate(GPU_WATTS):
-            stub.script([(0, watts)], device=device)
-        yield stub
-
-
-@pytest.fixture
-def tree() -> Iterator[PowercapTree]:
-    with tempfile.TemporaryDirectory() as folder:
-        one = PowercapTree(Path(folder))
-        one.add("intel-rapl:0", "package-0")
-        one.add("intel-rapl:0:0", "dram")
-        yield one
 
 
 @pytest.fixture
 def host(tmp_path: Path, gpus: NvmlStub, tree: PowercapTree) -> Iterator[VirtualHost]:
     """A package, its memory and two GPUs, which have been measured for five seconds."""
+    tree.add("intel-rapl:0", "package-0")
+    tree.add("intel-rapl:0:0", "dram")
     with virtual_host(tmp_path, gpus=gpus, tree=tree, watts=dict(WATTS)) as one:
         one.run(5)
         yield one
