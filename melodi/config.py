@@ -102,6 +102,8 @@ class Sampling(Section):
     """Between two reads of the GPUs."""
     rapl_period: Period = parse_duration("100ms")
     """Between two reads of any other meter."""
+    process: bool = False
+    """Whether meters are read in a process of its own; worth it below 10ms between two reads."""
 
 
 class Collectors(Section):

@@ -1,7 +1,7 @@
 """What MELODI tells Prometheus about itself and what it measured."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.core import CounterMetricFamily, Metric
@@ -112,7 +112,8 @@ class Metrics:
         Info("melodi_build", "Which version runs", registry=registry).info(
             {"version": melodi.__version__}
         )
-        registry.register(_SelfCpu())
+        self._own_cost = _OwnCost()
+        registry.register(self._own_cost)
 
     def know_domains(self, domains: Iterable[Domain]) -> None:
         """Tell what the domains are whose minutes will come."""
@@ -124,6 +125,12 @@ class Metrics:
         """Tell how a collector is to be asked for its state, which is read with the metrics."""
         self._collector_up.labels(name).set_function(lambda: float(is_up()))
         self._collector_period.labels(name).set_function(lambda: period_ns() / NS_PER_SECOND)
+
+    def know_own_cost(
+        self, cpu_seconds: Callable[[], float], joules: Callable[[], Mapping[str, float]]
+    ) -> None:
+        """Tell how MELODI's own cost is to be asked for: CPU time, and joules by domain."""
+        self._own_cost.cpu_seconds, self._own_cost.joules = cpu_seconds, joules
 
     def forget_collector(self, name: str) -> None:
         """Say no more of a collector that is read no more."""
@@ -191,12 +198,25 @@ class Metrics:
             self._residual_ratio.set(self._residual_joules / self._measured_joules)
 
 
-class _SelfCpu(Collector):
-    """Reads the process's own clock when it is asked."""
+class _OwnCost(Collector):
+    """Reads what MELODI itself has used when it is asked."""
+
+    def __init__(self) -> None:
+        self.cpu_seconds: Callable[[], float] = time.process_time
+        self.joules: Callable[[], Mapping[str, float]] = dict
 
     def collect(self) -> Iterator[Metric]:
-        family = CounterMetricFamily(
-            "melodi_self_cpu_seconds", "CPU time that this process has used"
+        cpu = CounterMetricFamily(
+            "melodi_self_cpu_seconds",
+            "CPU time of this process, and of the one that reads the meters where there is one",
         )
-        family.add_metric([], time.process_time())
-        yield family
+        cpu.add_metric([], self.cpu_seconds())
+        yield cpu
+        joules = CounterMetricFamily(
+            "melodi_self_joules",
+            "Estimate: MELODI's share, by CPU time, of what a CPU domain used above idle",
+            labels=["domain"],
+        )
+        for domain, used in self.joules().items():
+            joules.add_metric([domain], used)
+        yield joules

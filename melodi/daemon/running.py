@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, AsyncExitStack
 from pathlib import Path
 
@@ -12,11 +13,12 @@ from collectors.registry import Probe
 from melodi.clock import Clock
 from melodi.config import Settings, data_folder
 from melodi.daemon.inventory import keep_inventory
-from melodi.daemon.meters import plan_of, probe_meters
+from melodi.daemon.meters import open_apart, plan_of, probe_meters
 from melodi.daemon.ownership import owning
 from melodi.daemon.recovery import recover
 from melodi.daemon.runtime import Runtime
 from melodi.energy.ledger import NS_PER_MINUTE
+from melodi.sampling.process import MeterProcess
 from melodi.sampling.settle import first_edges
 from melodi.sampling.watch import MeterWatch
 from melodi.store.database import database_path, open_engine
@@ -59,19 +61,20 @@ async def running(
         stack.callback(spool.close)
         writer = RecordWriter(store)
         stack.push_async_callback(asyncio.to_thread, writer.close, WRITER_GRACE_SECONDS)
-        looks = probes is None
-        if probes is None:
-            probes = await asyncio.to_thread(probe_meters, settings, clock)
+        process, found = await asyncio.to_thread(_open_meters, settings, clock, probes)
+        loop = asyncio.get_running_loop()
         windows = WindowStore(engine)
         await asyncio.to_thread(windows.interrupt, settings.host)
         runtime = Runtime(
             settings,
             clock=clock,
-            probes=probes,
+            probes=found,
             store=store,
             writer=writer,
             spool=spool,
             windows=windows,
+            process=process,
+            on_change=lambda changed: _follow(runtime, changed, loop),
         )
         await asyncio.to_thread(keep_inventory, runtime)
         stack.push_async_callback(asyncio.to_thread, _keep_idle, runtime)
@@ -83,8 +86,13 @@ async def running(
         runtime.books.start()
         housekeeping = asyncio.create_task(_housekeeping(runtime))
         stack.push_async_callback(_cancelled, housekeeping)
-        if looks:
-            watch = _watch_meters(runtime)
+        if process is None and probes is None:
+            watch = MeterWatch(
+                plan_of(settings),
+                found,
+                clock=clock,
+                on_change=lambda changed: _follow(runtime, changed, loop).result(),
+            )
             watch.start()
             # Beside the loop, which may be asked meanwhile to take up what was found last.
             stack.push_async_callback(asyncio.to_thread, watch.stop)
@@ -102,20 +110,30 @@ def books_lock(settings: Settings, api_url: str | None) -> AbstractContextManage
     )
 
 
-def _watch_meters(runtime: Runtime) -> MeterWatch:
-    """Meters that come later, or may be read only later, are taken up as they come."""
-    loop = asyncio.get_running_loop()
+def _open_meters(
+    settings: Settings, clock: Clock, given: Sequence[Probe] | None
+) -> tuple[MeterProcess | None, Sequence[Probe]]:
+    """What was given or is found here, with the process that reads it where there is to be one."""
+    if given is not None:
+        return None, given
+    if settings.sampling.process:
+        return open_apart(settings)
+    return None, probe_meters(settings, clock)
 
-    async def follow(probes: list[Probe]) -> None:
-        runtime.follow(probes)
-        await asyncio.to_thread(keep_inventory, runtime)
 
-    return MeterWatch(
-        plan_of(runtime.settings),
-        runtime.probes,
-        clock=runtime.clock,
-        on_change=lambda probes: asyncio.run_coroutine_threadsafe(follow(probes), loop).result(),
-    )
+def _follow(
+    runtime: Runtime, probes: list[Probe], loop: asyncio.AbstractEventLoop
+) -> "Future[None]":
+    """Have the loop take up meters that came later, or may be read only now."""
+
+    async def follow() -> None:
+        try:
+            runtime.follow(probes)
+            await asyncio.to_thread(keep_inventory, runtime)
+        except Exception:
+            log.exception("meters_not_taken_up")
+
+    return asyncio.run_coroutine_threadsafe(follow(), loop)
 
 
 def _spool(settings: Settings) -> Spool:

@@ -1,7 +1,7 @@
 """The parts of one running MELODI, and what it answers with them."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -20,6 +20,7 @@ from melodi.daemon.compose import Privacy
 from melodi.daemon.doctor import examine_open
 from melodi.daemon.installation import installation_key
 from melodi.daemon.meters import plan_of
+from melodi.daemon.own_cost import OwnCost
 from melodi.daemon.power import Power
 from melodi.daemon.windows import Windows
 from melodi.energy.ledger import Ledger
@@ -31,7 +32,9 @@ from melodi.errors import ConfigError, StoreError
 from melodi.inference.dispatch import Dispatcher
 from melodi.inference.request import Backend, PromptRequest
 from melodi.metrics import Metrics
-from melodi.sampling.sampler import Sampler
+from melodi.sampling.apart import ApartSampler
+from melodi.sampling.process import MeterProcess
+from melodi.sampling.sampler import Sampler, Sampling
 from melodi.sampling.station import Station
 from melodi.store.figures import Rates
 from melodi.store.records import RecordStore
@@ -46,7 +49,10 @@ log = structlog.get_logger(__name__)
 
 
 class Runtime:
-    """The parts of a running MELODI; what the API, the gateways and the CLI talk to."""
+    """The parts of a running MELODI; what the API, the gateways and the CLI talk to.
+
+    With a `process` the meters are read there, and `on_change` hears of those that come later.
+    """
 
     def __init__(
         self,
@@ -58,6 +64,8 @@ class Runtime:
         writer: RecordWriter,
         spool: Spool,
         windows: WindowStore,
+        process: MeterProcess | None = None,
+        on_change: Callable[[list[Probe]], object] = lambda _: None,
     ) -> None:
         self.settings = settings
         self.clock = clock
@@ -84,9 +92,20 @@ class Runtime:
             metrics=self.metrics,
             backends=self.backends_known,
         )
-        self.sampler = Sampler(
-            probes, period_of=self._period_of, clock=clock, on_sample=self.books.on_sample
-        )
+        self.sampler: Sampling
+        if process is None:
+            self.sampler = Sampler(
+                probes, period_of=self._period_of, clock=clock, on_sample=self.books.on_sample
+            )
+        else:
+            self.sampler = ApartSampler(
+                plan_of(settings),
+                process,
+                probes,
+                clock=clock,
+                on_sample=self.books.on_sample,
+                on_change=on_change,
+            )
         self.power = Power(
             self.sampler.curves,
             host=settings.host,
@@ -95,6 +114,8 @@ class Runtime:
         )
         self.windows = Windows(windows, self.sampler.curves, host=settings.host, clock=clock)
         self.dispatcher = Dispatcher(self.books, clock)
+        cost = OwnCost(self.sampler, lambda: self.books.idle_watts)
+        self.metrics.know_own_cost(cost.cpu_seconds, cost.joules)
         self.metrics.know_domains(domains)
         for station in self.sampler.stations:
             _watch(self.metrics, station)

@@ -36,7 +36,7 @@ def metrics_page() -> Page:
 def _row(family: Metric, labels: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
     told = labels.get(family.name)
     if told is None:
-        told = tuple(family.samples[0].labels)
+        told = tuple(getattr(family, "_labelnames", ()))
     return (
         code(family.name + SUFFIXES.get(family.type, "")),
         family.type,

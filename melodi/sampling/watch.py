@@ -30,7 +30,7 @@ class MeterWatch:
         probes: Sequence[Probe],
         *,
         clock: Clock,
-        on_change: Callable[[list[Probe]], None],
+        on_change: Callable[[list[Probe]], object],
     ) -> None:
         self._plan = plan
         self._probes = list(probes)

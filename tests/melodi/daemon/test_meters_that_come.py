@@ -226,8 +226,13 @@ def ask(url: str) -> Any:
         return json.load(answer)
 
 
+@pytest.mark.parametrize("process", ["false", "true"])
 def test_a_running_daemon_takes_up_a_driver_and_zones(
-    tmp_path: Path, nvml_library: Path, tree: PowercapTree, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    nvml_library: Path,
+    tree: PowercapTree,
+    monkeypatch: pytest.MonkeyPatch,
+    process: str,
 ) -> None:
     """The driver's library and the zones appear; domains, hosts and doctor show them."""
     later = tmp_path / "driver"
@@ -236,10 +241,11 @@ def test_a_running_daemon_takes_up_a_driver_and_zones(
         monkeypatch.setenv(name, text)
     (tmp_path / "melodi.toml").write_text(
         f'[api]\nlisten = "127.0.0.1:0"\n[collectors]\nsysfs_root = "{tree.root}"\n'
+        f"[sampling]\nprocess = {process}\n"
     )
-    process = Shell(tmp_path).start("serve")
+    daemon = Shell(tmp_path).start("serve")
     try:
-        api = next(line for line in process.stderr if line.startswith("api")).split()[1]
+        api = next(line for line in daemon.stderr if line.startswith("api")).split()[1]
 
         def domains() -> dict[str, str]:
             return {one["name"]: one["source"] for one in ask(f"{api}/v1/domains")["items"]}
@@ -257,6 +263,6 @@ def test_a_running_daemon_takes_up_a_driver_and_zones(
             states = {one["name"]: one["state"] for one in ask(f"{api}/v1/doctor")["collectors"]}
             assert states == {"nvml": "ok", "rapl": "ok", "hwmon": "absent"}
     finally:
-        process.terminate()
-        _, talk = process.communicate(timeout=30)
-    assert process.returncode == 0, talk
+        daemon.terminate()
+        _, talk = daemon.communicate(timeout=30)
+    assert daemon.returncode == 0, talk
