@@ -9,9 +9,9 @@ from collectors.hwmon_channels import Channel, find_channels
 from collectors.sysfs import FileMeter, open_each, read_each
 
 _ABSENT = (
-    "nothing to do where no GPU of AMD or Intel and no Grace CPU is built in; else load its "
-    "driver (amdgpu, xe, i915, acpi_power_meter); in a container mount /sys read-only and name "
-    "its sysfs root in the settings"
+    "nothing to do without a GPU of AMD or Intel and without a Grace CPU; with one, load its "
+    "driver (amdgpu, xe, i915, acpi_power_meter), or in a container start it with "
+    "--volume /sys:/host/sys:ro --env MELODI_COLLECTORS__SYSFS_ROOT=/host/sys"
 )
 _GRANT = (
     "run the daemon as a systemd service with AmbientCapabilities=CAP_DAC_READ_SEARCH; or have a "

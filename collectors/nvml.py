@@ -9,12 +9,17 @@ from collectors.base import Conditions, Domain, Failure, NowNs, Reading, Reading
 from collectors.errors import CollectorError, NotPermitted, ReadFailed, Unavailable
 from collectors.nvml_gpu import Gpu
 from collectors.nvml_sensors import collector_error
+from collectors.surroundings import surroundings
 
 _RESTART_AFTER_NS = 30_000_000_000
 
 _NO_DRIVER = (
-    "install the NVIDIA driver and load it (nvidia-smi shows whether it runs); "
-    "in a container pass the GPUs in, as with --gpus all"
+    "nothing to do without an NVIDIA GPU; with one, install its driver and load it: "
+    "nvidia-smi shows whether it runs"
+)
+_NO_DRIVER_IN_CONTAINER = (
+    "nothing to do without an NVIDIA GPU; with one, start the container with --gpus all, which "
+    "takes the NVIDIA driver and its container toolkit on the host"
 )
 _MISMATCH = "the driver was updated and the old one is still loaded: reload its modules or reboot"
 
@@ -107,7 +112,7 @@ def _start(nvml: Any) -> int:
         if error.value == nvml.NVML_ERROR_NO_PERMISSION:
             raise collector_error(nvml, error, "NVML") from error
         mismatch = error.value == nvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH
-        remedy = _MISMATCH if mismatch else _NO_DRIVER
+        remedy = _MISMATCH if mismatch else _no_driver()
         raise Unavailable(f"NVML: {error}", remedy=remedy) from error
 
 
@@ -139,8 +144,12 @@ def _whole_gpu(nvml: Any, handle: Any) -> Any:
     return handle
 
 
+def _no_driver() -> str:
+    return _NO_DRIVER_IN_CONTAINER if surroundings().container else _NO_DRIVER
+
+
 def _first(errors: list[CollectorError]) -> CollectorError:
     """What to say where no GPU can be read: first what granting access would mend."""
     if not errors:
-        return Unavailable("NVML runs and sees no GPU", remedy=_NO_DRIVER)
+        return Unavailable("NVML runs and sees no GPU", remedy=_no_driver())
     return min(errors, key=lambda error: not isinstance(error, NotPermitted))

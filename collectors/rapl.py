@@ -10,21 +10,26 @@ from collectors.base import Conditions, Domain, Kind, Measure, NowNs, Readings
 from collectors.counter import DEFAULT_MAX_POWER_WATTS
 from collectors.errors import ReadFailed, Unavailable
 from collectors.powercap import Zone, find_zones
+from collectors.surroundings import Surroundings, surroundings
 from collectors.sysfs import FileMeter, open_each, read_each
 
 # About 1 ms for every energy status register, by Intel's manual (SDM volume 3, "RAPL Interfaces").
 _REFRESH_NS = 1_000_000
 _MIRROR_PAUSE_SECONDS = 0.02
 
-_ABSENT = (
-    "on a machine of your own load the kernel module intel_rapl_msr (AMD too); in a container "
-    "mount /sys/devices/virtual/powercap read-only and name its sysfs root in the settings; "
-    "virtual machines and Arm hosts have no RAPL"
+_ON_ARM = "nothing to do: Arm processors have no RAPL; NVIDIA's Grace tells its power through hwmon"
+_IN_VIRTUAL_MACHINE = "nothing to do: hypervisors keep these counters from virtual machines"
+_IN_CONTAINER = (
+    "start the container with --volume "
+    "/sys/devices/virtual/powercap:/host/sys/devices/virtual/powercap:ro "
+    "--env MELODI_COLLECTORS__SYSFS_ROOT=/host/sys"
 )
+_ON_METAL = "load the kernel module, AMD too: sudo modprobe intel_rapl_msr"
 GRANT = (
     "run the daemon as a systemd service with AmbientCapabilities=CAP_DAC_READ_SEARCH; or have a "
     "udev rule give the energy_uj files, and nothing else, the group powercap and mode 0440 at "
-    "every boot, and add the daemon's user to that group"
+    "every boot, and add the daemon's user to that group; in a container run as root, or with "
+    "--group-add and that group's number"
 )
 
 
@@ -57,7 +62,7 @@ class RaplCollector:
     ) -> None:
         zones = find_zones(sysfs_root)
         if not zones:
-            raise Unavailable(f"no RAPL zone under {sysfs_root}", remedy=_ABSENT)
+            raise Unavailable(f"no RAPL zone under {sysfs_root}", remedy=absent(surroundings()))
         meters, self.unproven = open_each(
             lambda zone: _Meter(zone, sysfs_root=sysfs_root, now_ns=now_ns), zones
         )
@@ -86,6 +91,15 @@ class RaplCollector:
     def close(self) -> None:
         for meter in self._meters:
             meter.close()
+
+
+def absent(where: Surroundings) -> str:
+    """What to do where there is no zone."""
+    if where.arm:
+        return _ON_ARM
+    if where.virtual_machine:
+        return _IN_VIRTUAL_MACHINE
+    return _IN_CONTAINER if where.container else _ON_METAL
 
 
 def _domain(zone: Zone) -> Domain:

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from statistics import median
+from statistics import mean, median
 
-from collectors.base import Collector, NowNs
+from collectors.base import Collector, Measure, NowNs
 from collectors.errors import ReadFailed
 
-_POLL_SECONDS = 0.005
+POLL_SECONDS = 0.005
 _ENOUGH_CHANGES = 3
 
 
@@ -20,25 +20,52 @@ class Refresh:
     moved: bool
     """False: it stood still all the while, so it may be stuck (an idle GPU's counter is not)."""
     period_ns: int | None
-    """Median time between changes, no finer than the 5 ms between polls; None: too few changes."""
+    """Median time between changes, no finer than POLL_SECONDS; None: too few changes."""
+    mean_watts: float | None = None
+    """Over the time watched; None: not told."""
 
 
 def observe_refresh(
     collector: Collector, seconds: float, *, now_ns: NowNs, sleep: Callable[[float], None]
 ) -> tuple[Refresh, ...]:
     """Poll `collector` for `seconds`; a domain that cannot be read counts as not moving."""
-    last: dict[str, int] = {}
-    changes_ns: dict[str, list[int]] = {domain.name: [] for domain in collector.domains}
+    seen: dict[str, _Seen] = {domain.name: _Seen(domain.measure) for domain in collector.domains}
     end_ns = now_ns() + round(seconds * 1e9)
     while now_ns() < end_ns:
         for name, at_ns, value in _values(collector):
-            if last.setdefault(name, value) != value:
-                changes_ns[name].append(at_ns)
-                last[name] = value
-        sleep(_POLL_SECONDS)
-    return tuple(
-        Refresh(name, bool(times), _period_ns(times)) for name, times in changes_ns.items()
-    )
+            seen[name].add(at_ns, value)
+        sleep(POLL_SECONDS)
+    return tuple(one.refresh(name) for name, one in seen.items())
+
+
+class _Seen:
+    """What one domain showed, and when that was new."""
+
+    def __init__(self, measure: Measure) -> None:
+        self._measure = measure
+        self._values: list[int] = []
+        self._last: int | None = None
+        self._changes: list[tuple[int, int]] = []
+
+    def add(self, at_ns: int, value: int) -> None:
+        if self._last not in (None, value):
+            self._changes.append((at_ns, value))
+        self._last = value
+        self._values.append(value)
+
+    def refresh(self, name: str) -> Refresh:
+        times = [at_ns for at_ns, _ in self._changes]
+        return Refresh(name, bool(times), _period_ns(times), self._mean_watts())
+
+    def _mean_watts(self) -> float | None:
+        """Of a counter between its first and its last change; microjoules a nanosecond are kW."""
+        if self._measure is Measure.GAUGE:
+            return mean(self._values) / 1e6 if self._values else None
+        if len(self._changes) < _ENOUGH_CHANGES:
+            return None
+        (since_ns, first_uj), (until_ns, last_uj) = self._changes[0], self._changes[-1]
+        fell = any(later < earlier for (_, earlier), (_, later) in pairwise(self._changes))
+        return None if fell else (last_uj - first_uj) * 1e3 / (until_ns - since_ns)
 
 
 def _values(collector: Collector) -> list[tuple[str, int, int]]:

@@ -87,7 +87,7 @@ def _open_simulated(host: _Host) -> _Opened:
 
 
 def _open_estimate(host: _Host) -> _Opened:
-    return EstimateCollector(now_ns=host.now_ns), ()
+    return EstimateCollector(now_ns=host.now_ns, sysfs_root=host.sysfs_root), ()
 
 
 COLLECTORS: dict[str, _Open] = {

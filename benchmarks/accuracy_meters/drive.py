@@ -1,4 +1,4 @@
-"""Runs the sampler over the compiled stub in virtual time, and keeps what each method saw."""
+"""Polls over the compiled stub as the sampler does, and keeps what each method saw."""
 
 import random
 from bisect import bisect_left, bisect_right
@@ -16,7 +16,6 @@ from melodi.clock import NS_PER_SECOND
 from melodi.energy.bins import UJ_PER_JOULE
 from melodi.energy.window import WindowEnergy, window_energy
 from melodi.sampling.meters import EnergyCurve
-from melodi.sampling.station import Station
 
 MS = 1_000_000
 PERIOD_NS = 50 * MS
@@ -74,17 +73,10 @@ class Recording:
         return int(pynvml.nvmlDeviceGetTotalEnergyConsumption(self._handle))
 
 
-class _StubClock:
-    """The stub's time as the clock of everything."""
-
-    def __init__(self, stub: NvmlStub) -> None:
-        self.monotonic_ns = self.boottime_ns = self.wall_ns = stub.now_ns
-
-
 def record(
     library: Path, sensor: Sensor, wave: Wave, seed: int, use: Callable[[Recording], None]
 ) -> None:
-    """Sample the wave for its whole length, then let `use` have the recording."""
+    """Poll the wave for its whole length, then let `use` have the recording."""
     chance = random.Random(seed)
     with installed(library, devices=3) as stub:
         phase_ms = chance.uniform(0, sensor.refresh_ms)
@@ -96,26 +88,26 @@ def record(
         stub.count_observed(device=OBSERVED)
         stub.set_time_ns(chance.randrange(NS_PER_SECOND))
         collector = NvmlCollector(now_ns=stub.now_ns, sleep=stub.sleep)
-        station = Station(
-            collector, period_ns=PERIOD_NS, clock=_StubClock(stub), on_sample=lambda _: None
-        )
-        draws = _run(stub, station, chance)
-        curves = [station.curves[domain.name] for domain in collector.domains]
-        use(Recording(stub, curves, draws))
+        curves = {domain.name: EnergyCurve(domain) for domain in collector.domains}
+        draws = _run(stub, collector, curves, chance)
+        use(Recording(stub, list(curves.values()), draws))
         collector.close()
 
 
-def _run(stub: NvmlStub, station: Station, chance: random.Random) -> list[tuple[int, float]]:
+def _run(
+    stub: NvmlStub, collector: NvmlCollector, curves: dict[str, EnergyCurve], chance: random.Random
+) -> list[tuple[int, float]]:
     """Beat until the end, a little late each time, beside a reader of `power.draw`."""
     draws: list[tuple[int, float]] = []
     handle = pynvml.nvmlDeviceGetHandleByIndex(COUNTER)
     draw_ns = stub.now_ns()
-    while station.deadline_ns < END_NS + 3 * NS_PER_SECOND:
-        beat_ns = station.deadline_ns + chance.randrange(LATE_NS)
+    for due_ns in range(stub.now_ns(), END_NS + 3 * NS_PER_SECOND, PERIOD_NS):
+        beat_ns = due_ns + chance.randrange(LATE_NS)
         while draw_ns <= beat_ns:
             stub.set_time_ns(draw_ns)
             draws.append((draw_ns, pynvml.nvmlDeviceGetPowerUsage(handle) / 1_000))
             draw_ns += DRAW_PERIOD_NS
         stub.set_time_ns(beat_ns)
-        station.beat()
+        for reading in collector.read().values:
+            curves[reading.domain].feed(reading)
     return draws

@@ -5,10 +5,9 @@ from typing import Any
 
 import typer
 
+from melodi.cli.meter_lines import MARKS, meter_lines, summary_lines
 from melodi.cli.options import Config, Json
 from melodi.cli.output import print_json
-
-MARKS = {"ok": "ok     ", "absent": "absent ", "denied": "DENIED ", "failing": "FAILING"}
 
 
 def doctor(*, config: Config = None, as_json: Json = False) -> None:
@@ -30,38 +29,14 @@ def doctor(*, config: Config = None, as_json: Json = False) -> None:
 def _report(found: dict[str, Any]) -> list[str]:
     lines = ["Meters"]
     for meter in found["collectors"]:
-        lines.append(f"  {MARKS[meter['state']]}  {meter['name']}")
-        for domain in meter["domains"]:
-            lines.append(f"             {_domain_line(domain)}")
-        if meter["reason"]:
-            lines.append(f"             {meter['reason']}")
-        if meter["remedy"]:
-            lines.append(f"             to mend it: {meter['remedy']}")
+        lines += meter_lines(meter)
     lines.append("Backends")
     for backend in found["backends"]:
         lines += _backend_lines(backend)
     if not found["backends"]:
         lines.append("  none is configured; add a [[backends]] table to melodi.toml")
-    if not found["measurable"]:
-        lines += [
-            "",
-            "Nothing can be measured on this machine: there is no meter that MELODI may read.",
-            "Energy would be estimated from CPU load, and every record would say so.",
-        ]
+    lines += ["", *summary_lines(found["collectors"])]
     return lines
-
-
-def _domain_line(domain: dict[str, Any]) -> str:
-    words = [f"{domain['name']} by {domain['source']} (scope {domain['scope']})"]
-    if domain["refresh_seconds"] is not None:
-        words.append(f"renewed every {domain['refresh_seconds'] * 1000:.0f} ms")
-    if not domain["moving"]:
-        words.append("did not move while watched")
-    if domain["estimated"]:
-        words.append("an estimate, not a measurement")
-    if not domain["summable"]:
-        words.append("contains others: never added up")
-    return ", ".join(words)
 
 
 def _backend_lines(backend: dict[str, Any]) -> list[str]:

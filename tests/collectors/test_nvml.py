@@ -9,6 +9,7 @@ from nvml_stub import Call, NvmlStub, installed
 from collectors.base import Kind, Measure, Reading
 from collectors.errors import NotPermitted, ReadFailed, Unavailable
 from collectors.nvml import NvmlCollector
+from collectors.surroundings import Surroundings
 
 LOST = pynvml.NVML_ERROR_GPU_IS_LOST
 NOT_SUPPORTED = pynvml.NVML_ERROR_NOT_SUPPORTED
@@ -169,16 +170,20 @@ def test_a_driver_without_a_function_leaves_only_that_unknown(stub: NvmlStub) ->
 def test_a_host_without_the_library_is_unavailable_and_told_what_to_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """No driver is no failure; the message ends with what to do."""
+    """No driver is no failure; the message ends with what to do, which differs in a container."""
 
     def not_found(_: str) -> None:
         raise OSError("no such library")
 
     monkeypatch.setattr(pynvml, "nvmlLib", None)
     monkeypatch.setattr(pynvml, "CDLL", not_found)
-    with pytest.raises(Unavailable) as caught:
-        NvmlCollector(now_ns=lambda: 0)
-    assert "driver" in str(caught.value.remedy)
+    for container, words in ((False, "nvidia-smi"), (True, "--gpus all")):
+        here = Surroundings(container=container)
+        monkeypatch.setattr("collectors.nvml.surroundings", lambda here=here: here)
+        with pytest.raises(Unavailable) as caught:
+            NvmlCollector(now_ns=lambda: 0)
+        assert "driver" in str(caught.value.remedy)
+        assert words in str(caught.value.remedy)
 
 
 def test_a_driver_that_starts_and_gives_no_power_is_unavailable(stub: NvmlStub) -> None:

@@ -8,7 +8,8 @@ from powercap_tree import EPYC_RANGE_UJ, INTEL_RANGE_UJ, PowercapTree, without_p
 from collectors.base import Kind, Measure
 from collectors.errors import NotPermitted, ReadFailed, Unavailable
 from collectors.powercap import find_zones
-from collectors.rapl import RaplCollector
+from collectors.rapl import RaplCollector, absent
+from collectors.surroundings import Surroundings, surroundings
 
 
 class Time:
@@ -156,10 +157,26 @@ def test_a_container_with_the_devices_alone_is_read(tree: PowercapTree) -> None:
 
 
 def test_a_host_without_zones_is_unavailable(tmp_path: Path) -> None:
-    """No powercap at all is absence, with what may help."""
+    """No powercap at all is absence, with what to do."""
     with pytest.raises(Unavailable) as caught:
         RaplCollector(now_ns=lambda: 0, sysfs_root=tmp_path)
-    assert "intel_rapl" in str(caught.value.remedy)
+    assert caught.value.remedy == absent(surroundings())
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        (Surroundings(), "modprobe intel_rapl_msr"),
+        (Surroundings(container=True), "--volume /sys/devices/virtual/powercap:/host/sys"),
+        (Surroundings(container=True, virtual_machine=True), "nothing to do"),
+        (Surroundings(arm=True), "hwmon"),
+    ],
+)
+def test_what_to_do_about_missing_zones_depends_on_where_one_is(
+    where: Surroundings, words: str
+) -> None:
+    """A module on metal, a mount in a container, nothing in a virtual machine or on Arm."""
+    assert words in absent(where)
 
 
 # ---- access --------------------------------------------------------------------------------

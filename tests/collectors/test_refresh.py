@@ -31,7 +31,24 @@ def test_a_counter_that_is_renewed_regularly_shows_its_period(
 def test_a_counter_that_stands_still_did_not_move(stub: NvmlStub) -> None:
     """A stuck counter has no period, and that is what a person must hear."""
     stub.set_refresh_ns(3_600_000_000_000)
-    assert observed(stub) == Refresh(f"gpu:{stub.uuid()}", moved=False, period_ns=None)
+    still = Refresh(f"gpu:{stub.uuid()}", moved=False, period_ns=None, mean_watts=None)
+    assert observed(stub) == still
+
+
+def test_the_power_is_told_from_a_counter_and_from_a_gauge(stub: NvmlStub) -> None:
+    """300 W is 300 W either way; a counter that fell in between tells none."""
+    assert observed(stub).mean_watts == pytest.approx(300, rel=1e-3)
+    collector = NvmlCollector(now_ns=stub.now_ns, sleep=stub.sleep)
+
+    def sleep(seconds: float) -> None:
+        stub.sleep(seconds)
+        if stub.now_ns() // 5_000_000 % 100 == 50:
+            stub.restart_counter()
+
+    (refresh,) = observe_refresh(collector, 2, now_ns=stub.now_ns, sleep=sleep)
+    assert (refresh.moved, refresh.mean_watts) == (True, None)
+    stub.fail(Call.ENERGY, NVML_ERROR_NOT_SUPPORTED)
+    assert observed(stub).mean_watts == pytest.approx(300, rel=1e-3)
 
 
 def test_too_few_changes_make_no_period(stub: NvmlStub) -> None:

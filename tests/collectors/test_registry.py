@@ -169,7 +169,7 @@ def test_a_board_sensor_alone_leaves_room_for_the_estimate(
     """What cannot be added measures no request, so the CPU is still guessed at."""
     HwmonTree(tmp_path).add(0, "ina238", "7-0040", power1_input=5)
     probes = probe("auto", now_ns=time.monotonic_ns, sysfs_root=tmp_path)
-    assert summable(probes) == ["package:0"]
+    assert summable(probes) == ["package:0", "dram:0"]
     assert states(probes)["estimate"] is State.OK
 
 

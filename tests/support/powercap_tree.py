@@ -1,5 +1,6 @@
 """Builds powercap trees as the kernel lays them out, and breaks them as the world does."""
 
+import ctypes
 import os
 import shutil
 import threading
@@ -10,6 +11,7 @@ from pathlib import Path
 
 INTEL_RANGE_UJ = 262_143_328_850
 EPYC_RANGE_UJ = 65_532_610_987
+_PR_CAPBSET_DROP, _CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 24, 1, 2
 
 
 class PowercapTree:
@@ -40,6 +42,11 @@ class PowercapTree:
     def set(self, zone: str, energy_uj: int) -> None:
         """Let the counter show this, in the same file as before, as the kernel does."""
         self.energy_file(zone).write_text(f"{energy_uj}\n")
+
+    def limit(self, zone: str, watts: float) -> None:
+        """Show a long-term power limit, which everybody may read."""
+        path = self._device(zone) / "constraint_0_power_limit_uw"
+        path.write_text(f"{round(watts * 1e6)}\n")
 
     @contextmanager
     def drawing(self, watts: Mapping[str, float]) -> Iterator[None]:
@@ -107,3 +114,13 @@ def without_privilege() -> Iterator[None]:
         yield
     finally:
         os.seteuid(0)
+
+
+def obey_file_modes() -> None:
+    """To be called in a new process: what it starts is stopped by file modes, though it be root."""
+    if os.geteuid() != 0:
+        return
+    library = ctypes.CDLL(None, use_errno=True)
+    for capability in (_CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH):
+        if library.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), "the bounding set cannot be narrowed")
