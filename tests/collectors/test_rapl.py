@@ -46,7 +46,10 @@ def two_sockets(tree: PowercapTree) -> None:
 
 
 def energies(collector: RaplCollector) -> dict[str, int | None]:
-    return {reading.domain: reading.energy_uj for reading in collector.read().values}
+    values = collector.read().values
+    found = {reading.domain: reading.energy_uj for reading in values}
+    assert len(found) == len(values), "a domain was read twice"
+    return found
 
 
 # ---- which zone is what --------------------------------------------------------------------
@@ -154,6 +157,17 @@ def test_a_container_with_the_devices_alone_is_read(tree: PowercapTree) -> None:
     for link in (tree.root / "class/powercap").iterdir():
         link.unlink()
     assert len(find_zones(tree.root)) == 5
+
+
+def test_a_container_with_the_class_alone_is_read(tmp_path: Path) -> None:
+    """The zones mounted below class/ of another prefix, and no devices, are enough too."""
+    zone = tmp_path / "class/powercap/intel-rapl:0"
+    zone.mkdir(parents=True)
+    for file, content in (("name", "package-0"), ("energy_uj", "7")):
+        (zone / file).write_text(content)
+    collector = RaplCollector(now_ns=lambda: 0, sysfs_root=tmp_path)
+    assert energies(collector) == {"package:0": 7}
+    collector.close()
 
 
 def test_a_host_without_zones_is_unavailable(tmp_path: Path) -> None:

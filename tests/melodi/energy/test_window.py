@@ -76,6 +76,7 @@ def test_cutting_a_window_makes_and_loses_no_energy(powers: list[int], moments: 
     st.tuples(MOMENTS, MOMENTS),
 )
 @example([0, 500] * 25, 100, 99, 70, False, (4_999, 5_001))
+@example([500, 0] * 25, 100, 3, 50, True, (29_668, 30_168))
 def test_the_bounds_hold_the_truth(
     powers: list[int],
     refresh_ms: int,
