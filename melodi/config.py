@@ -169,6 +169,9 @@ class BackendSettings(Section):
     """Whether the gateway may ask a vLLM stream for its token counts, and take them out again."""
     api_key: Annotated[str | None, AfterValidator(check_api_key)] = Field(default=None, repr=False)
     """Sent to the backend with prompts that MELODI itself sends; never stored or shown."""
+    ca: Path | None = None
+    """A PEM file with the certificates that vouch for an `https` backend, in place of those that
+    this machine trusts."""
 
 
 class Settings(BaseSettings):

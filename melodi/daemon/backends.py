@@ -12,6 +12,7 @@ from melodi.errors import BackendError, ConfigError
 from melodi.inference.describe import BackendView, describe
 from melodi.inference.request import Backend, BackendKind
 from melodi.inference.timeline import RequestTimeline
+from melodi.inference.tls import trust
 
 
 class Backends:
@@ -73,14 +74,19 @@ class Backends:
 
 def _backend(settings: BackendSettings) -> Backend:
     devices = None if settings.devices == "auto" else tuple(settings.devices)
-    return Backend(
+    backend = Backend(
         name=settings.name,
         kind=BackendKind(settings.kind),
         url=settings.url,
         devices=devices,
         api_key=settings.api_key,
         asks_usage=settings.usage == "ask",
+        ca=settings.ca,
     )
+    if backend.ca is not None:
+        # So that a file that cannot be used is said at the start.
+        trust(backend)
+    return backend
 
 
 def _domains_for(settings: BackendSettings, domains: Sequence[Domain]) -> tuple[str, ...]:

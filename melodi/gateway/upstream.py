@@ -11,6 +11,7 @@ from melodi.errors import BackendError, CutShort
 from melodi.gateway.headers import Headers
 from melodi.inference.recording import broken, unreachable
 from melodi.inference.request import Backend
+from melodi.inference.tls import trust
 
 KEEPALIVE_SECONDS = 3
 """Shorter than uvicorn's 5 s, so that a connection is never used while the backend closes it."""
@@ -49,7 +50,9 @@ class Upstream:
         trace.on_connection_reuseconn.append(_note_reuse)
         trace.on_request_headers_sent.append(_note_sent)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_SECONDS),
+            connector=aiohttp.TCPConnector(
+                limit=0, keepalive_timeout=KEEPALIVE_SECONDS, ssl=trust(self._backend)
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
             auto_decompress=False,
@@ -109,7 +112,7 @@ class Upstream:
                 trace_request_ctx=connection,
             )
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise BackendAway(unreachable(self._backend)) from error
+            raise BackendAway(unreachable(self._backend, error)) from error
         except aiohttp.ClientError as error:
             kind = _Stale if connection.reused and _said_nothing(error) else BackendBroke
             raise kind(broken(self._backend, error)) from error

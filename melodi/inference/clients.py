@@ -10,6 +10,7 @@ from melodi.inference.backends.refusals import error_text, said
 from melodi.inference.ndjson import read_object
 from melodi.inference.recording import broken, unreachable
 from melodi.inference.request import Backend, BackendKind, PromptRequest
+from melodi.inference.tls import trust
 
 if TYPE_CHECKING:
     from openai import AsyncStream
@@ -66,6 +67,7 @@ class OllamaClient:
             follow_redirects=False,
             timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),
             trust_env=False,
+            verify=trust(backend),
             limits=httpx.Limits(max_connections=None, keepalive_expiry=KEEPALIVE_SECONDS),
             event_hooks={"request": [_follow]},
         )
@@ -85,7 +87,7 @@ class OllamaClient:
             status = error.status_code if error.status_code > 0 else None
             raise Refused(str(error.error), http_status=status) from error
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise Unanswered(unreachable(self._backend)) from error
+            raise Unanswered(unreachable(self._backend, error)) from error
         except (httpx.TransportError, ValueError) as error:
             raise Unanswered(broken(self._backend, error)) from error
 
@@ -116,6 +118,7 @@ class OpenaiClient:
                 timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS),
                 follow_redirects=False,
                 trust_env=False,
+                verify=trust(backend),
                 limits=httpx2.Limits(max_connections=None, keepalive_expiry=KEEPALIVE_SECONDS),
                 event_hooks={"request": [_follow]},
             ),
@@ -136,7 +139,7 @@ class OpenaiClient:
             raise _refused(error) from error
         except openai.APIConnectionError as error:
             if isinstance(error.__cause__, httpx2.ConnectError | httpx2.ConnectTimeout):
-                raise Unanswered(unreachable(self._backend)) from error
+                raise Unanswered(unreachable(self._backend, error)) from error
             raise Unanswered(broken(self._backend, error.__cause__ or error)) from error
         except openai.APIError as error:
             raise Refused(said(error.body) or error.message, http_status=None) from error

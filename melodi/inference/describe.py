@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from melodi.errors import ConfigError
 from melodi.inference.backends.base import as_object, as_objects, as_text
 from melodi.inference.backends.ollama import model_name
 from melodi.inference.ndjson import read_object
 from melodi.inference.recording import unreachable
 from melodi.inference.request import Backend, BackendKind
+from melodi.inference.tls import trust
 
 if TYPE_CHECKING:
     import aiohttp
@@ -49,11 +51,15 @@ async def describe(backend: Backend) -> BackendView:
     models: tuple[ModelView, ...] = ()
     error: str | None = None
     try:
-        async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
+        connector = aiohttp.TCPConnector(ssl=trust(backend))
+        session = aiohttp.ClientSession(connector=connector, headers=headers, timeout=timeout)
+        async with session:
             version = await _version(session, backend)
             models = await _models(session, backend)
-    except (aiohttp.ClientConnectionError, TimeoutError):
-        return _view(backend, reachable=False, error=unreachable(backend))
+    except (aiohttp.ClientConnectionError, TimeoutError) as failure:
+        return _view(backend, reachable=False, error=unreachable(backend, failure))
+    except ConfigError as failure:
+        return _view(backend, reachable=False, error=str(failure))
     except aiohttp.ClientResponseError as failure:
         error = f"backend {backend.name} answers {failure.request_info.url.path} with HTTP status "
         error += f"{failure.status}: check its kind and api_key"

@@ -7,6 +7,7 @@ from melodi.ids import new_id
 from melodi.inference.backends.base import RequestFacts
 from melodi.inference.request import Backend
 from melodi.inference.timeline import Recorder, RequestTimeline
+from melodi.inference.tls import distrust
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +48,10 @@ def new_timeline(backend: Backend, clock: Clock, *, facts: RequestFacts) -> Requ
     )
 
 
-def unreachable(backend: Backend) -> str:
-    """What to tell a person whose backend does not answer."""
+def unreachable(backend: Backend, error: BaseException | None = None) -> str:
+    """What to tell a person to whose backend no connection could be made, because of `error`."""
+    if (distrusted := distrust(backend, error)) is not None:
+        return distrusted
     return f"backend {backend.name} at {backend.url} is not reachable: start it or mend its url"
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from melodi.errors import BackendError, ConfigError
@@ -45,6 +46,12 @@ def check_api_key(key: str | None) -> str | None:
     return key
 
 
+def check_ca(ca: Path | None, url: str) -> None:
+    """Raise ValueError where a url has no use for a certificate authority."""
+    if ca is not None and not url.startswith("https:"):
+        raise ValueError("its ca is for https; write its url with https://, or leave ca out")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backend:
     """One inference server; raises ConfigError where its url cannot be one."""
@@ -58,11 +65,14 @@ class Backend:
     api_key: str | None = field(default=None, repr=False)
     asks_usage: bool = True
     """Whether the gateway asks vLLM's streams for token counts where their clients do not."""
+    ca: Path | None = None
+    """Certificates (PEM) that vouch for it; None: the system's do."""
 
     def __post_init__(self) -> None:
         try:
             check_url(self.url)
             check_api_key(self.api_key)
+            check_ca(self.ca, self.url)
         except ValueError as error:
             raise ConfigError(f"backend {self.name}: {error}") from None
         object.__setattr__(self, "kind", BackendKind(self.kind))

@@ -53,6 +53,25 @@ def test_the_page_on_vllm_ends_with_a_record(tmp_path: Path, vllm: RunningSimula
     assert "simulated" in printed["melodi requests --backend vllm"]
 
 
+def test_the_page_on_energy_in_answers_prints_joules(
+    tmp_path: Path, ollama: RunningSimulator
+) -> None:
+    """By curl in the body, the headers and a comment; by both libraries as a number."""
+    page = DocPage(DOCS / "how-to" / "energy-in-answers.md")
+    printed = reader_of(page, tmp_path, simulator_url=ollama.url).follow()
+    plain, streamed = (text for line, text in printed.items() if line.startswith("curl"))
+    head, _, body = plain.replace("\r", "").partition("\n\n")
+    told = json.loads(body)["energy"]
+    assert told["energy_joules"] > 0
+    assert f"x-energy-joules: {told['energy_joules']}" in head.lower()
+    assert "\n: energy {" in streamed
+    openai, ollama_library = (printed[text] for kind, text in page.blocks if kind == "python")
+    joules, quality = openai.split()
+    assert float(joules) > 0
+    assert quality in ("measured", "interpolated", "sub_sensor")
+    assert float(ollama_library) > 0
+
+
 def test_the_page_on_commands_ends_with_joules(tmp_path: Path, ollama: RunningSimulator) -> None:
     """A table, JSON with the label, and joules per sample."""
     page = DocPage(DOCS / "how-to" / "measure-a-command.md")
