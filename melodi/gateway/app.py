@@ -9,7 +9,7 @@ import aiohttp
 import orjson
 
 from melodi.clock import Clock
-from melodi.errors import BackendError
+from melodi.errors import BackendError, CutShort
 from melodi.gateway import headers as fields
 from melodi.gateway.energy import ASKS, WAIT, Books, Head, Teller, Wish
 from melodi.gateway.inbound import ClientLeft, Inbound, Receive, Send
@@ -29,6 +29,10 @@ Scope = Mapping[str, Any]
 MAX_READ_BYTES = 64 * 1024 * 1024
 """Longer request bodies pass unread."""
 NO_WEBSOCKET = "MELODI's gateway passes no WebSocket: connect to the backend itself"
+
+
+class HeadAlone(CutShort):
+    """A 304 may tell the length of the body that it leaves out; the server takes that for a cut."""
 
 
 class Gateway:
@@ -142,6 +146,9 @@ class Gateway:
             watch.feed(chunk, at_ns)
         end_ns = self._clock.monotonic_ns()
         rest = b"" if usage is None else usage.finish()
+        if response.status == 304 and "Content-Length" in response.headers:
+            watch.end(end_ns, Ending.CLEAN)
+            raise HeadAlone
         await send({"type": "http.response.body", "body": rest})
         watch.end(end_ns, Ending.CLEAN)
 
