@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from melodi.simulator.jobs import Truth
-from melodi.simulator.ollama import find_model
+from melodi.simulator.ollama_library import find_model
 from melodi.simulator.openai import Answer
 from melodi.simulator.service import Refused, Service
 
@@ -34,7 +34,10 @@ class OllamaFlavour:
     def whole(self, answer: Answer, text: str) -> dict[str, Any]:
         truth = answer.generation.truth
         if answer.chat:
-            content: dict[str, Any] = {"message": {"role": "assistant", "content": text}}
+            message: dict[str, Any] = {"role": "assistant", "content": text}
+            if answer.tool is not None:
+                message |= {"content": "", "tool_calls": [{"index": 0, **answer.call(text)}]}
+            content: dict[str, Any] = {"message": message}
         else:
             content = {"text": text}
         choice = {"index": 0, **content, "finish_reason": answer.reason}
@@ -45,8 +48,14 @@ class OllamaFlavour:
         }
 
     async def events(self, answer: Answer) -> AsyncIterator[dict[str, Any]]:
+        arguments = ""
         async for piece in answer.generation.tokens():
-            yield self._event(answer, piece, reason=None)
+            if answer.tool is None:
+                yield self._event(answer, piece, reason=None)
+            # Ollama holds a call back until it can read all of it.
+            arguments += piece
+        if answer.tool is not None:
+            yield self._event(answer, "", reason=None, call=answer.call(arguments))
         yield self._event(answer, "", reason=answer.reason)
         if answer.usage:
             truth = answer.generation.truth
@@ -62,9 +71,14 @@ class OllamaFlavour:
         kind = _ERROR_TYPES.get(refused.status, "api_error")
         return {"error": {"message": str(refused), "type": kind, "param": None, "code": None}}
 
-    def _event(self, answer: Answer, piece: str, *, reason: str | None) -> dict[str, Any]:
+    def _event(
+        self, answer: Answer, piece: str, *, reason: str | None, call: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         if answer.chat:
-            content: dict[str, Any] = {"delta": {"role": "assistant", "content": piece}}
+            delta: dict[str, Any] = {"role": "assistant", "content": piece}
+            if call is not None:
+                delta["tool_calls"] = [{"index": 0, **call}]
+            content: dict[str, Any] = {"delta": delta}
         else:
             content = {"text": piece}
         choice = {"index": 0, **content, "finish_reason": reason}

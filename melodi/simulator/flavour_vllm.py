@@ -50,8 +50,16 @@ class VllmFlavour:
     def whole(self, answer: Answer, text: str) -> dict[str, Any]:
         truth = answer.generation.truth
         if answer.chat:
-            message = {"role": "assistant", "content": text, "refusal": None, "reasoning": None}
-            content: dict[str, Any] = {"message": {**message, "tool_calls": []}}
+            message: dict[str, Any] = {
+                "role": "assistant",
+                "content": text,
+                "refusal": None,
+                "reasoning": None,
+            }
+            message |= {"tool_calls": []}
+            if answer.tool is not None:
+                message |= {"content": None, "tool_calls": [answer.call(text)]}
+            content: dict[str, Any] = {"message": message}
         else:
             content = {"text": text}
         choice = _choice(content, reason=answer.reason)
@@ -71,7 +79,7 @@ class VllmFlavour:
                 yield self._event(answer, _choice(role, reason=None), emitted)
             emitted += 1
             reason = answer.reason if emitted == answer.tokens else None
-            content = {"delta": {"content": piece}} if answer.chat else {"text": piece}
+            content = {"delta": _delta(answer, piece, emitted)} if answer.chat else {"text": piece}
             event = self._event(answer, _choice(content, reason=reason), emitted)
             if reason and not answer.usage:
                 event["system_fingerprint"] = FINGERPRINT
@@ -133,6 +141,15 @@ class VllmFlavour:
             "tokens_per_second": truth.output_tokens * NS_PER_SECOND / (end_ns - start_ns),
             "speculative_decoding": None,
         }
+
+
+def _delta(answer: Answer, piece: str, emitted: int) -> dict[str, Any]:
+    """A piece of what is said, or of a tool's arguments; the first names the tool."""
+    if answer.tool is None:
+        return {"content": piece}
+    if emitted == 1:
+        return {"tool_calls": [{"index": 0, **answer.call(piece)}]}
+    return {"tool_calls": [{"index": 0, "function": {"arguments": piece}}]}
 
 
 def _choice(content: dict[str, Any], *, reason: str | None) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from starlette.routing import Route
 from melodi.simulator import ollama_models as models
 from melodi.simulator.jobs import Submission
 from melodi.simulator.ollama_call import Call
+from melodi.simulator.ollama_library import LibraryApi, find_model
+from melodi.simulator.openai_bodies import Tool
 from melodi.simulator.replies import StreamReply, WholeReply
 from melodi.simulator.service import (
     Body,
@@ -41,6 +43,7 @@ class RunBody(ModelBody):
 
     keep_alive: float | str | None = None
     options: dict[str, Any] = Field(default_factory=dict)
+    format: str | dict[str, Any] = ""
     stream: bool = True
 
 
@@ -64,12 +67,19 @@ class ChatBody(RunBody):
     """`/api/chat`."""
 
     messages: list[ChatMessage] = Field(default_factory=list)
+    tools: list[Tool] = Field(default_factory=list)
 
 
 class EmbedBody(RunBody):
     """`/api/embed`."""
 
     input: str | list[str] = ""
+
+
+class EmbedOneBody(RunBody):
+    """`/api/embeddings`."""
+
+    prompt: str = ""
 
 
 class OllamaApi:
@@ -88,6 +98,8 @@ class OllamaApi:
             Route("/api/generate", self.generate, methods=["POST"]),
             Route("/api/chat", self.chat, methods=["POST"]),
             Route("/api/embed", self.embed, methods=["POST"]),
+            Route("/api/embeddings", self.embed_one, methods=["POST"]),
+            *LibraryApi(self._service).routes(),
         ]
 
     async def greet(self, request: Request) -> Response:  # noqa: ARG002 - a route
@@ -97,7 +109,7 @@ class OllamaApi:
         return json_response({"version": models.VERSION})
 
     async def tags(self, request: Request) -> Response:  # noqa: ARG002 - a route
-        listed = [models.listed(model) for model in self._service.settings.models]
+        listed = [models.listed(model) for model in self._service.names]
         return json_response({"models": listed})
 
     async def ps(self, request: Request) -> Response:  # noqa: ARG002 - a route
@@ -131,7 +143,10 @@ class OllamaApi:
     async def chat(self, request: Request) -> Reply:
         began_ns = self._service.clock.monotonic_ns()
         body = parse(await read_json(request), ChatBody)
-        call = Call(service=self._service, model=body.model, chat=True, began_ns=began_ns)
+        tool = body.tools[0].function.name if body.tools else None
+        call = Call(
+            service=self._service, model=body.model, chat=True, began_ns=began_ns, tool=tool
+        )
         if not body.messages:
             return self._load(body, call)
         turns = "".join(f"{turn.role}: {turn.content}\n" for turn in body.messages)
@@ -151,6 +166,17 @@ class OllamaApi:
             metrics = call.metrics(generation)
             metrics.pop("prompt_eval_duration", None)
             return json_response({"model": body.model, "embeddings": vectors, **metrics})
+
+        return WholeReply(generation, finish())
+
+    async def embed_one(self, request: Request) -> Reply:
+        body = parse(await read_json(request), EmbedOneBody)
+        submission = self._submission(body, tokenize(body.prompt))
+        generation = self._service.generate(submission)
+
+        async def finish() -> Response:
+            await finish_or_refuse(generation)
+            return json_response({"embedding": embed(body.prompt)})
 
         return WholeReply(generation, finish())
 
@@ -175,14 +201,15 @@ class OllamaApi:
         wanted = int(models.known_options(body.options).get("num_predict", -1))
         limit = wanted if wanted > 0 else None
         submission = self._service.with_answer(submission, limit=limit)
-        generation = self._service.generate(submission)
+        as_json = bool(body.format) or call.tool is not None
+        generation = self._service.generate(submission, json=as_json)
         if body.stream:
             headers = {"content-type": "application/x-ndjson"}
             return StreamReply(generation, call.stream(generation), headers=headers)
 
         async def finish() -> Response:
             text = await finish_or_refuse(generation)
-            return _whole(call.last(text, generation, answer=text))
+            return _whole(call.whole(text, generation))
 
         return WholeReply(generation, finish())
 
@@ -202,16 +229,6 @@ class OllamaApi:
             prompt=prompt,
             keep_alive_ns=models.keep_alive_ns(body.keep_alive),
         )
-
-
-def find_model(service: Service, name: str) -> str:
-    """The served model that `name` means, with or without `:latest`."""
-    if not name:
-        raise Refused(400, "model is required")
-    for model in service.settings.models:
-        if models.full_name(model) == models.full_name(name):
-            return model
-    raise Refused(404, f"model '{name}' not found", param="model")
 
 
 def _whole(content: object) -> Response:

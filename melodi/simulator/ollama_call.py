@@ -24,6 +24,8 @@ class Call:
     began_ns: int
     context: tuple[int, ...] | None = None
     """Tokens of the prompt, which `/api/generate` hands back with those of the answer."""
+    tool: str | None = None
+    """What the answer calls instead of saying something."""
 
     def line(self, text: str, **more: object) -> dict[str, Any]:
         """One object of the stream."""
@@ -43,6 +45,11 @@ class Call:
             more["context"] = [*self.context, *tokenize(answer)]
         return self.line(text, **more, **self.metrics(generation))
 
+    def whole(self, text: str, generation: Generation) -> dict[str, Any]:
+        """The one object of an answer that is not streamed."""
+        last = self.last("" if self.tool else text, generation, answer=text)
+        return last | self._called(text) if self.tool else last
+
     def metrics(self, generation: Generation) -> dict[str, int]:
         """Durations and counts; what is 0 is left out."""
         truth = generation.truth
@@ -57,16 +64,26 @@ class Call:
         }
         return {name: value for name, value in metrics.items() if value}
 
+    def _called(self, text: str) -> dict[str, Any]:
+        """The message that calls the tool, with `text` as its arguments."""
+        function = {"name": self.tool, "arguments": orjson.loads(text)}
+        calls = [{"function": function}]
+        return {"message": {"role": "assistant", "content": "", "tool_calls": calls}}
+
     async def stream(self, generation: Generation) -> AsyncIterator[bytes]:
         """A line per token and a last one with the counts; an error line where the engine fails."""
         pieces = []
         try:
             async for piece in generation.tokens():
                 pieces.append(piece)
-                yield orjson.dumps(self.line(piece)) + b"\n"
+                if self.tool is None:
+                    yield orjson.dumps(self.line(piece)) + b"\n"
         except EngineFailed as error:
             yield orjson.dumps({"error": str(error)}) + b"\n"
         else:
+            if self.tool is not None:
+                # A call is held back until it can be read whole.
+                yield orjson.dumps(self.line("") | self._called("".join(pieces))) + b"\n"
             last = self.last("", generation, answer="".join(pieces))
             yield orjson.dumps(last) + b"\n"
 

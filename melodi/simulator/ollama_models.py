@@ -7,7 +7,7 @@ from hashlib import sha256
 from typing import Any
 
 from melodi.clock import NS_PER_SECOND
-from melodi.simulator.service import Refused
+from melodi.simulator.service import Refused, full_name
 
 VERSION = "0.33.0"
 DEFAULT_KEEP_ALIVE_NS = 300 * NS_PER_SECOND
@@ -15,7 +15,7 @@ LEAST_CONTEXT_TOKENS = 4
 FOREVER_NS = 100 * 365 * 86_400 * NS_PER_SECOND
 """What `expires_at` shows ahead of now for a model that stays."""
 
-_SIZE = 4_700_000_000
+SIZE = 4_700_000_000
 _DETAILS = {
     "parent_model": "",
     "format": "gguf",
@@ -82,15 +82,15 @@ def _duration_ns(text: str) -> int:
     return -ns if match[1] == "-" else ns
 
 
-def full_name(name: str) -> str:
-    """The name with its tag, as listings show it."""
-    return name if ":" in name else f"{name}:latest"
-
-
 def timestamp(wall_ns: int) -> str:
     """RFC 3339 in UTC with nanoseconds."""
     seconds, rest = divmod(wall_ns, NS_PER_SECOND)
     return f"{datetime.fromtimestamp(seconds, tz=UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
+
+
+def digest(model: str) -> str:
+    """What Ollama knows a model's file by."""
+    return sha256(full_name(model).encode()).hexdigest()
 
 
 def listed(model: str) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def running(model: str, *, context_tokens: int, expires_at: str) -> dict[str, An
         **_identity(model),
         "details": _DETAILS,
         "expires_at": expires_at,
-        "size_vram": _SIZE,
+        "size_vram": SIZE,
         "context_length": context_tokens,
     }
 
@@ -132,5 +132,4 @@ def shown(context_tokens: int) -> dict[str, Any]:
 
 def _identity(model: str) -> dict[str, Any]:
     name = full_name(model)
-    digest = sha256(name.encode()).hexdigest()
-    return {"name": name, "model": name, "size": _SIZE, "digest": digest}
+    return {"name": name, "model": name, "size": SIZE, "digest": digest(name)}

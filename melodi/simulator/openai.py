@@ -4,7 +4,7 @@ from base64 import b64encode
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from struct import pack
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import orjson
 from starlette.requests import Request
@@ -15,9 +15,9 @@ from melodi.clock import NS_PER_SECOND
 from melodi.simulator.engine import Generation
 from melodi.simulator.faults import EngineFailed
 from melodi.simulator.jobs import Submission, Truth
+from melodi.simulator.openai_bodies import AnswerBody, ChatBody, CompletionBody, EmbeddingBody
 from melodi.simulator.replies import StreamReply, WholeReply
 from melodi.simulator.service import (
-    Body,
     Refused,
     Service,
     embed,
@@ -29,75 +29,6 @@ from melodi.simulator.service import (
 from melodi.simulator.text import tokenize
 
 Reply = Response | StreamReply | WholeReply
-
-
-class StreamOptions(Body):
-    """What a stream shall tell of its usage."""
-
-    include_usage: bool = False
-    continuous_usage_stats: bool = False
-
-
-class AnswerBody(Body):
-    """What chats and completions have in common."""
-
-    model: str = ""
-    max_tokens: int | None = None
-    min_tokens: int = 0
-    ignore_eos: bool = False
-    stream: bool = False
-    stream_options: StreamOptions = StreamOptions()
-    n: Literal[1] = 1
-
-
-class ContentPart(Body):
-    """A piece of a message."""
-
-    type: str
-    text: str = ""
-
-
-class Message(Body):
-    """One turn of a chat."""
-
-    role: str
-    content: str | list[ContentPart] = ""
-
-    def text(self) -> str:
-        """The words of the message; parts that are not text have none."""
-        if isinstance(self.content, str):
-            return self.content
-        return "".join(part.text for part in self.content)
-
-
-class ChatBody(AnswerBody):
-    """`/v1/chat/completions`."""
-
-    messages: list[Message]
-    max_completion_tokens: int | None = None
-
-    def tokens(self) -> tuple[int, ...]:
-        turns = "".join(f"{turn.role}: {turn.text()}\n" for turn in self.messages)
-        return tokenize(turns + "assistant:")
-
-
-class CompletionBody(AnswerBody):
-    """`/v1/completions`."""
-
-    prompt: str | list[int]
-
-    def tokens(self) -> tuple[int, ...]:
-        if isinstance(self.prompt, str):
-            return tokenize(self.prompt)
-        return tuple(token & 0xFFFF_FFFF for token in self.prompt)
-
-
-class EmbeddingBody(Body):
-    """`/v1/embeddings`."""
-
-    model: str = ""
-    input: str | list[str]
-    encoding_format: Literal["float", "base64"] = "float"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +47,13 @@ class Answer:
     """Whether a stream ends with the usage."""
     running_usage: bool
     """Whether every event of a stream carries the usage so far."""
+    tool: str | None = None
+    """What the answer calls instead of saying something."""
+
+    def call(self, arguments: str) -> dict[str, Any]:
+        """The call of the tool."""
+        function = {"name": self.tool, "arguments": arguments}
+        return {"id": f"call_{self.id}", "type": "function", "function": function}
 
     def envelope(self, choices: list[dict[str, Any]], *, streamed: bool) -> dict[str, Any]:
         """What surrounds the choices."""
@@ -198,12 +136,12 @@ class OpenAIApi:
     async def chat(self, request: Request) -> Reply:
         body = parse(await read_json(request), ChatBody)
         limit = body.max_completion_tokens or body.max_tokens
-        answer = self._answer(request, body, body.tokens(), limit=limit, prefix="chatcmpl")
+        answer = self.answer(request, body, body.tokens(), limit=limit, prefix="chatcmpl")
         return self._reply(answer, streamed=body.stream)
 
     async def complete(self, request: Request) -> Reply:
         body = parse(await read_json(request), CompletionBody)
-        answer = self._answer(request, body, body.tokens(), limit=body.max_tokens, prefix="cmpl")
+        answer = self.answer(request, body, body.tokens(), limit=body.max_tokens, prefix="cmpl")
         return self._reply(answer, streamed=body.stream)
 
     async def embeddings(self, request: Request) -> Reply:
@@ -235,7 +173,7 @@ class OpenAIApi:
         context_tokens = self._service.settings.context_tokens
         return Submission(model=found, context_tokens=context_tokens, prompt=prompt)
 
-    def _answer(
+    def answer(
         self,
         request: Request,
         body: AnswerBody,
@@ -244,6 +182,7 @@ class OpenAIApi:
         limit: int | None,
         prefix: str,
     ) -> Answer:
+        """Begin an answer to `prompt` of at most `limit` tokens; Refused where that cannot be."""
         if limit is not None and limit < 1:
             raise Refused(400, "max_tokens must be at least 1", param="max_tokens")
         submission = self._submission(body.model, prompt)
@@ -253,7 +192,8 @@ class OpenAIApi:
             at_least=body.min_tokens,
             ignore_end=body.ignore_eos,
         )
-        generation = self._service.generate(submission)
+        calls = body.tool is not None
+        generation = self._service.generate(submission, json=calls or body.json_text)
         answer_id = self._flavour.new_id(prefix, request.headers.get("x-request-id"))
         self._service.name(answer_id, generation.id)
         return Answer(
@@ -263,7 +203,8 @@ class OpenAIApi:
             chat=prefix == "chatcmpl",
             generation=generation,
             tokens=submission.output_tokens,
-            reason=submission.finish_reason,
+            reason="tool_calls" if calls else submission.finish_reason,
+            tool=body.tool,
             usage=body.stream_options.include_usage,
             running_usage=body.stream_options.continuous_usage_stats,
         )

@@ -13,9 +13,11 @@ from melodi.clock import Clock
 from melodi.simulator.core import Core
 from melodi.simulator.flavour_ollama import OllamaFlavour
 from melodi.simulator.flavour_vllm import VERSION, VllmFlavour
+from melodi.simulator.messages import MessagesApi
 from melodi.simulator.metrics import exposition
 from melodi.simulator.ollama import OllamaApi
 from melodi.simulator.openai import Flavour, OpenAIApi
+from melodi.simulator.responses import ResponsesApi
 from melodi.simulator.sensor import PowerSensor
 from melodi.simulator.service import Refused, Service, json_response, read_json
 
@@ -29,7 +31,9 @@ def create_simulator(
     service = Service(core, clock)
     flavour: Flavour = OllamaFlavour(service) if kind == "ollama" else VllmFlavour(service)
     own = OllamaApi(service).routes() if kind == "ollama" else _vllm_routes(service)
-    routes = [*own, *OpenAIApi(service, flavour).routes(), *_Truths(service, sensor).routes()]
+    openai = OpenAIApi(service, flavour)
+    shared = (openai, MessagesApi(openai), ResponsesApi(openai), _Truths(service, sensor))
+    routes = [*own, *(route for api in shared for route in api.routes())]
 
     async def refuse(request: Request, error: Exception) -> Response:
         refused = error if isinstance(error, Refused) else Refused(500, str(error))

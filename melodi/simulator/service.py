@@ -14,7 +14,7 @@ from melodi.simulator.core import TRUTHS_KEPT, Core
 from melodi.simulator.engine import Engine, Generation
 from melodi.simulator.faults import EngineFailed, FaultKind, Faults
 from melodi.simulator.jobs import Submission
-from melodi.simulator.text import compose, natural_length, tokenize
+from melodi.simulator.text import as_json, compose, natural_length, tokenize
 
 EMBEDDING_SIZE = 64
 
@@ -48,16 +48,19 @@ class Service:
         self.settings = core.settings
         self.engine = Engine(core, clock)
         self.faults = Faults()
+        self.names = {full_name(model): model for model in core.settings.models}
+        """The served model behind each name that Ollama lists."""
         self._named: dict[str, int] = {}
         self._random = Random(core.settings.seed)  # noqa: S311 - ids, not secrets
 
-    def generate(self, submission: Submission) -> Generation:
-        """Start a request that the next fault may strike."""
+    def generate(self, submission: Submission, *, json: bool = False) -> Generation:
+        """Start a request that the next fault may strike; `json`: its text is an object."""
         fault = self.faults.take()
         if fault is not None and fault.kind is FaultKind.HTTP_500:
             raise Refused(500, str(EngineFailed()))
         seed = self.settings.seed
         pieces = compose(submission.prompt, submission.output_tokens, seed=seed)
+        pieces = as_json(pieces) if json else pieces
         return self.engine.submit(submission, pieces=pieces, fault=fault)
 
     def with_answer(
@@ -94,6 +97,11 @@ class Service:
         return int(name) if name.isdecimal() else self._named.get(name)
 
 
+def full_name(name: str) -> str:
+    """The name with its tag, as listings show it."""
+    return name if ":" in name else f"{name}:latest"
+
+
 async def finish_or_refuse(generation: Generation) -> str:
     """The whole text of an answer; Refused with 500 where the engine fails."""
     try:
@@ -128,6 +136,12 @@ def json_response(content: object, *, status: int = 200) -> Response:
     """A JSON response as Go and Python servers write it, without spaces."""
     media_type = "application/json"
     return Response(orjson.dumps(content), status_code=status, media_type=media_type)
+
+
+def named_event(kind: str, **fields: object) -> bytes:
+    """A server-sent event of a type, which its data repeats."""
+    data = orjson.dumps({"type": kind, **fields})
+    return b"event: %s\ndata: %s\n\n" % (kind.encode(), data)
 
 
 def embed(text: str) -> list[float]:

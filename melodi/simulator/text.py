@@ -33,6 +33,14 @@ def compose(prompt: Sequence[int], tokens: int, *, seed: int) -> list[str]:
     return [_piece(random) for _ in range(tokens)]
 
 
+def as_json(pieces: Sequence[str]) -> list[str]:
+    """The same tokens as a JSON object with one text."""
+    if not pieces:
+        return []
+    wrapped = ['{"text": "' + pieces[0], *pieces[1:]]
+    return [*wrapped[:-1], wrapped[-1] + '"}']
+
+
 def _piece(random: Random) -> str:
     choose = random.choice
     syllables = choose(_CONSONANTS) + choose(_VOWELS) + choose(_CONSONANTS) + choose(_VOWELS)
