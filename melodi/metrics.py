@@ -13,6 +13,7 @@ from melodi.clock import NS_PER_SECOND
 from melodi.energy.accounts import MinuteAccounts
 from melodi.energy.record import EnergyRecord
 from melodi.inference.timeline import RequestTimeline
+from melodi.logs import lines_lost
 
 MAX_LABEL_CHARS = 100
 MAX_MODELS = 200
@@ -112,7 +113,7 @@ class Metrics:
         Info("melodi_build", "Which version runs", registry=registry).info(
             {"version": melodi.__version__}
         )
-        self._own_cost = _OwnCost()
+        self._own_cost = _Self()
         registry.register(self._own_cost)
 
     def know_domains(self, domains: Iterable[Domain]) -> None:
@@ -198,8 +199,8 @@ class Metrics:
             self._residual_ratio.set(self._residual_joules / self._measured_joules)
 
 
-class _OwnCost(Collector):
-    """Reads what MELODI itself has used when it is asked."""
+class _Self(Collector):
+    """Reads what MELODI has used and lost when it is asked."""
 
     def __init__(self) -> None:
         self.cpu_seconds: Callable[[], float] = time.process_time
@@ -220,3 +221,8 @@ class _OwnCost(Collector):
         for domain, used in self.joules().items():
             joules.add_metric([domain], used)
         yield joules
+        lost = CounterMetricFamily(
+            "melodi_log_lines_lost", "Lines of the log that nobody took from stderr in time"
+        )
+        lost.add_metric([], lines_lost())
+        yield lost

@@ -2,11 +2,12 @@
 
 import json
 import math
+import select
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from melodi.energy.record import EnergyRecord
 
@@ -15,12 +16,24 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 UNKNOWN = "-"
+TAKEN_SECONDS = 1.0
 MOST_DECIMALS = 6
 
 
 def say(text: str) -> None:
-    """A line of talk."""
-    print(text, file=sys.stderr, flush=True)  # noqa: T201
+    """A line of talk; left unsaid where stderr is a full pipe that nobody empties."""
+    if _is_taken(sys.stderr):
+        print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _is_taken(stream: TextIO) -> bool:
+    """Whether a line can be written within a moment."""
+    try:
+        ready = select.select([], [stream.fileno()], [], TAKEN_SECONDS)
+    except (OSError, ValueError):
+        # No file of the system's: a test's, or a number beyond what can be asked for.
+        return True
+    return bool(ready[1])
 
 
 def print_json(value: object) -> None:
