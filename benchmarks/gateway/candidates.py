@@ -81,9 +81,7 @@ def candidates(
 
 
 @contextlib.contextmanager
-def _started(
-    name: str, command: list[str | Path], port: int, folder: Path
-) -> Iterator[Candidate]:
+def _started(name: str, command: list[str | Path], port: int, folder: Path) -> Iterator[Candidate]:
     environment = litellm.ENVIRONMENT if name == LITELLM else {}
     with running(
         command,

@@ -34,7 +34,7 @@ def plain_answer() -> bytes:
     body = (
         b'{"id":"chatcmpl-1","object":"chat.completion","created":1795215831,"model":"bench",'
         b'"choices":[{"index":0,"message":{"role":"assistant","content":"Light from the sun is made'
-        b' of all colours, and the air throws the blue part about the most. So blue comes to your '
+        b" of all colours, and the air throws the blue part about the most. So blue comes to your "
         b'eyes from every side."},"logprobs":null,"finish_reason":"stop","stop_reason":null}],'
         b'"usage":{"prompt_tokens":21,"total_tokens":53,"completion_tokens":32}}'
     )

@@ -1,6 +1,5 @@
 """`melodi demo`: joules per prompt on this machine, with nothing installed or configured."""
 
-import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 

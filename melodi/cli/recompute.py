@@ -47,7 +47,8 @@ def recompute(
     from melodi.analysis.recompute import recompute as recomputed
     from melodi.api.moments import parse_moment
     from melodi.clock import SystemClock, to_datetime
-    from melodi.config import format_duration, load
+    from melodi.config import load
+    from melodi.durations import format_duration
     from melodi.errors import StoreError
 
     settings = load(config)

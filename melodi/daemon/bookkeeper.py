@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import takewhile
 from queue import Empty, SimpleQueue
 
 import structlog
@@ -34,6 +35,8 @@ BINS_A_TURN = 50
 """So that nobody waits long for the lock."""
 MINUTES_EVERY_NS = 2 * NS_PER_SECOND
 """Accounts without a record wait this long for one, so that an idle daemon seldom writes."""
+ROW_AFTER_NS = NS_PER_SECOND // 2
+"""A request that has ended has a row after this long; most are final by then, and written once."""
 WRITER_BACKLOG = 100
 UNSTORED_KEPT = 1_000
 
@@ -45,7 +48,8 @@ class _Pending:
     """A request that is not final in the database yet."""
 
     timeline: RequestTimeline
-    final: Future[EnergyRecord] = field(default_factory=Future)
+    final: Future[EnergyRecord] | None = None
+    """For those who wait for it, if anybody does."""
     conditions: dict[str, Conditions] = field(default_factory=dict)
     facts: EnergyRecord | None = None
     """What is known of it beside its energy, once it has ended."""
@@ -81,6 +85,8 @@ class Bookkeeper:
         self._pending: dict[str, _Pending] = {}
         self._begun: list[RequestTimeline] = []
         self._ended: set[str] = set()
+        self._rowless: dict[str, int] = {}
+        self._waiting = threading.Lock()
         self._minutes = MinuteSums()
         self._keeper = Keeper(ledger.facts)
         self._submitted_ns = clock.monotonic_ns()
@@ -150,9 +156,12 @@ class Bookkeeper:
 
     async def wait_final(self, request_id: str, seconds: float) -> EnergyRecord | None:
         """The final, stored record; None if it is unknown here or `seconds` were not enough."""
-        pending = self._pending.get(request_id)
-        if pending is None:
-            return None
+        with self._waiting:
+            pending = self._pending.get(request_id)
+            if pending is None:
+                return None
+            if pending.final is None:
+                pending.final = Future()
         waiting = asyncio.shield(asyncio.wrap_future(pending.final))
         try:
             return await asyncio.wait_for(waiting, seconds)
@@ -190,15 +199,14 @@ class Bookkeeper:
         Gives whether there is more to close.
         """
         with self._lock:
-            ended = self._take_in()
+            self._take_in()
         self._spool_begun()
         with self._lock:
             offset_ns = self._clock.wall_ns() - self._clock.monotonic_ns()
             closing = self._ledger.advance(now_ns, wall_offset_ns=offset_ns, most=BINS_A_TURN)
+            changed = closing.touched & self._ended | self._due(now_ns)
             provisional = {
-                name: self._ledger.posted(name)
-                for name in (closing.touched | ended) - closing.final.keys()
-                if name in self._ended
+                name: self._ledger.posted(name) for name in changed - closing.final.keys()
             }
             self.idle_watts = self._ledger.idle_watts
         self._minutes.add(closing.minutes)
@@ -228,6 +236,7 @@ class Bookkeeper:
                 self._pending[record.id].composed = record
         for name in final:
             self._ended.discard(name)
+            self._rowless.pop(name, None)
             if self._pending[name].timeline.load_only:
                 del self._pending[name]
         return records
@@ -245,16 +254,23 @@ class Bookkeeper:
         self._spool.write([begun(timeline, host=self._host) for timeline in new])
         self._metrics.spooled(self._spool.records)
 
-    def _take_in(self) -> set[str]:
-        """Empty the inbox; gives the requests that have ended since the last turn."""
-        before = set(self._ended)
+    def _take_in(self) -> None:
+        """Empty the inbox."""
         while True:
             try:
                 self._inbox.get_nowait()()
             except Empty:
-                return self._ended - before
+                return
             except Exception:
                 log.exception("a_fact_was_lost")
+
+    def _due(self, now_ns: int) -> set[str]:
+        """The requests that have been without a row for long enough, the oldest first."""
+        until_ns = now_ns - ROW_AFTER_NS
+        due = set(takewhile(lambda name: self._rowless[name] <= until_ns, self._rowless))
+        for name in due:
+            del self._rowless[name]
+        return due
 
     def _on_begin(self, timeline: RequestTimeline, domains: Sequence[str]) -> None:
         if not timeline.load_only:
@@ -266,6 +282,7 @@ class Bookkeeper:
         pending = self._pending[timeline.id]
         pending.conditions = dict(self._conditions)
         self._ended.add(timeline.id)
+        self._rowless[timeline.id] = self._clock.monotonic_ns()
         span = None
         try:
             self._backends.identify(timeline)
@@ -295,16 +312,18 @@ class Bookkeeper:
         for record in records:
             if record.provisional:
                 continue
-            pending = self._pending.pop(record.id)
+            told = record
             if record.id in seqs:
-                told = replace(record, seq=seqs[record.id])
-                self._metrics.record_final(told)
+                self._metrics.record_final(record)
             else:
                 told = replace(record, quality_reasons=(*record.quality_reasons, "not_stored"))
                 self._unstored[record.id] = told
                 while len(self._unstored) > UNSTORED_KEPT:
                     del self._unstored[next(iter(self._unstored))]
-            pending.final.set_result(told)
+            with self._waiting:
+                waiting = self._pending.pop(record.id).final
+            if waiting is not None:
+                waiting.set_result(replace(told, seq=seqs.get(record.id)))
 
     def _record(
         self, pending: _Pending, energy: RequestEnergy, *, provisional: bool

@@ -23,9 +23,9 @@ LOAD_FLOOR_NS = NS_PER_SECOND // 10
 
 FROM_OUTSIDE = (
     *("model", "model_digest", "backend_version", "campaign", "task", "tags"),
-    *("prompt", "response", "generation", "finish_reason", "error"),
+    *("generation", "finish_reason", "error"),
 )
-"""Fields whose text comes from clients and backends."""
+"""Fields whose text comes from clients and backends, beside prompt and response."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,24 +106,16 @@ def _service_start(timeline: RequestTimeline, end_ns: int) -> int:
 
 def describe(timeline: RequestTimeline, *, host: str, privacy: Privacy) -> EnergyRecord:
     """The record of a request without its energy; provisional."""
-    seen = EnergyRecord(
+    return EnergyRecord(
         id=timeline.id,
         host=host,
         backend=timeline.backend,
         backend_kind=timeline.backend_kind,
-        backend_version=timeline.backend_version,
-        model=timeline.model,
-        model_digest=timeline.model_digest,
-        campaign=timeline.campaign,
-        task=timeline.task,
-        tags=dict(timeline.tags),
-        **_private(timeline, privacy),
-        generation=dict(timeline.generation),
+        **{name: clean(getattr(timeline, name)) for name in FROM_OUTSIDE},
+        **clean(_private(timeline, privacy)),
         streamed=timeline.streamed,
         status=timeline.status or Status.INCOMPLETE,
-        finish_reason=timeline.finish_reason,
         attempt=timeline.attempt,
-        error=timeline.error,
         http_status=timeline.http_status,
         scheduled_at=_when(timeline.scheduled_wall_ns),
         started_at=to_datetime(timeline.wall_ns),
@@ -133,7 +125,6 @@ def describe(timeline: RequestTimeline, *, host: str, privacy: Privacy) -> Energ
         cached_input_tokens=timeline.cached_input_tokens,
         tokens_source=timeline.tokens_source,
     )
-    return replace(seen, **{name: clean(getattr(seen, name)) for name in FROM_OUTSIDE})
 
 
 def with_energy(
@@ -175,6 +166,8 @@ def clean(value: Any) -> Any:
     What cannot be held becomes U+FFFD, as a reader of broken text sees it.
     """
     if isinstance(value, str):
+        if value.isascii() and "\0" not in value:
+            return value
         return (
             value.encode("utf-16", "surrogatepass")
             .decode("utf-16", "replace")

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from melodi.energy.accounts import MinuteAccounts
 from melodi.energy.bins import NS_PER_SECOND, Bin, Booked, Interval, Span

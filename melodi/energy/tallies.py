@@ -83,7 +83,7 @@ class Tallies:
         if not self._seen[row]:
             return Tally(
                 *[0.0] * POLICIES,
-                facts=self._facts,
+                facts=self.facts,
                 by_policy=(0.0,),
                 divided=(0.0,) * (self._sums.shape[1] - self._last_sum),
                 around=None,

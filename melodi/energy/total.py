@@ -50,13 +50,16 @@ def unmeasured(reason: str) -> RequestEnergy:
     return RequestEnergy(quality_reasons=(reason,))
 
 
+_COSTS = tuple(field.name for field in fields(RequestEnergy))
+
+
 def charged(record: EnergyRecord, energy: RequestEnergy) -> EnergyRecord:
     """The record of a request with its energy."""
     tokens, joules = record.output_tokens, energy.energy_joules
     return replace(
         record,
         joules_per_output_token=joules / tokens if joules is not None and tokens else None,
-        **{field.name: getattr(energy, field.name) for field in fields(RequestEnergy)},
+        **{name: getattr(energy, name) for name in _COSTS},
     )
 
 
