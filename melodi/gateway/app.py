@@ -5,12 +5,12 @@ import logging
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-import aiohttp
 import orjson
 
 from melodi.clock import Clock
 from melodi.errors import BackendError, CutShort
 from melodi.gateway import headers as fields
+from melodi.gateway.connection import Answer
 from melodi.gateway.energy import ASKS, WAIT, Books, Head, Teller, Wish
 from melodi.gateway.inbound import ClientLeft, Inbound, Receive, Send
 from melodi.gateway.upstream import BackendAway, Upstream
@@ -119,7 +119,7 @@ class Gateway:
 
     async def _relay(
         self,
-        response: aiohttp.ClientResponse,
+        response: Answer,
         watch: Watch | Unwatched,
         usage: UsageFilter | None,
         send: Send,
@@ -127,18 +127,17 @@ class Gateway:
         wish: Wish | None,
     ) -> None:
         """Send an answer on as it comes; each piece leaves before it is read."""
-        raw_headers = list(response.raw_headers)
-        if not _is_plain_event_stream(response):
+        if not _is_plain_event_stream(response.headers):
             usage = None
-        watch.head(response.status, raw_headers)
-        headers = fields.to_client(raw_headers) + watch.headers
+        watch.head(response.status, response.headers)
+        headers = fields.to_client(response.headers) + watch.headers
         head = Head(response.status, headers)
         if wish is not None and (splice := wish.splice(head)) is not None:
-            chunks = self._upstream.chunks(response)
-            await wish.teller.relay(head, chunks, splice, watch=watch, usage=usage, send=send)
+            pieces = response.pieces()
+            await wish.teller.relay(head, pieces, splice, watch=watch, usage=usage, send=send)
             return
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
-        async for chunk in self._upstream.chunks(response):
+        while chunk := await response.read():
             at_ns = self._clock.monotonic_ns()
             passing = chunk if usage is None else usage.feed(chunk)
             if passing:
@@ -194,10 +193,10 @@ def _stream(scope: Scope, inbound: Inbound) -> AsyncIterator[bytes] | None:
     return None
 
 
-def _is_plain_event_stream(response: aiohttp.ClientResponse) -> bool:
-    return (
-        response.content_type == "text/event-stream" and "Content-Encoding" not in response.headers
-    )
+def _is_plain_event_stream(headers: fields.Headers) -> bool:
+    content_type = fields.first(headers, b"content-type") or ""
+    media_type = content_type.partition(";")[0].strip().lower()
+    return media_type == "text/event-stream" and not fields.first(headers, b"content-encoding")
 
 
 async def _answer_error(

@@ -1,26 +1,23 @@
 """The backend's side of the gateway: one pool of connections that changes nothing it carries."""
 
+import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable
-from types import SimpleNamespace
+from urllib.parse import urlsplit
 
-import aiohttp
-from multidict import CIMultiDict
-from yarl import URL
-
-from melodi.errors import BackendError, CutShort
+from melodi.errors import BackendError
+from melodi.gateway.connection import Answer, Connection, Stale
 from melodi.gateway.headers import Headers
-from melodi.inference.recording import broken, unreachable
+from melodi.inference.recording import unreachable
 from melodi.inference.request import Backend
 from melodi.inference.tls import trust
 
 KEEPALIVE_SECONDS = 3
 """Shorter than uvicorn's 5 s, so that a connection is never used while the backend closes it."""
 CONNECT_SECONDS = 30
-MAX_HEADER_BYTES = 64 * 1024
 MAX_PLAIN_BYTES = 1024 * 1024
-PIECE_BYTES = 256 * 1024
-"""Larger bodies go in pieces, so that one write does not hold up the others."""
-ADDED_BY_AIOHTTP = frozenset({"Accept", "Accept-Encoding", "User-Agent", "Content-Type"})
+"""Longer bodies are not written at once."""
+WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
 Content = bytes | AsyncIterator[bytes] | None
 
@@ -29,44 +26,37 @@ class BackendAway(BackendError):
     """No connection to the backend could be made."""
 
 
-class BackendBroke(BackendError, CutShort):
-    """The backend closed the connection before its answer, or amid it."""
-
-
-class _Stale(BackendBroke):
-    """A pooled connection turned out to be closed; not one byte came back on it."""
-
-
 class Upstream:
-    """Opens and closes with the gateway."""
+    """Opens and closes with the gateway.
+
+    Bytes are parsed as they come and headers stay bytes: a client library that makes an object of
+    each costs more than the gateway's own work (docs/decisions/0009).
+    """
 
     def __init__(self, backend: Backend) -> None:
+        parts = urlsplit(backend.url)
         self._backend = backend
-        self._session: aiohttp.ClientSession | None = None
+        self._host, self._is_tls = parts.hostname, parts.scheme == "https"
+        self._port = parts.port or (443 if self._is_tls else 80)
+        self._prefix = parts.path.encode("ascii")
+        self._named = b"host: %b\r\n" % parts.netloc.encode("ascii")
+        self._tls: ssl.SSLContext | None = None
+        self._idle: list[Connection] = []
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def open(self) -> None:
         """Make the pool; needs a running event loop."""
-        trace = aiohttp.TraceConfig()
-        trace.on_connection_reuseconn.append(_note_reuse)
-        trace.on_request_headers_sent.append(_note_sent)
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=0, keepalive_timeout=KEEPALIVE_SECONDS, ssl=trust(self._backend)
-            ),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
-            auto_decompress=False,
-            skip_auto_headers=ADDED_BY_AIOHTTP,
-            max_line_size=MAX_HEADER_BYTES,
-            max_field_size=MAX_HEADER_BYTES,
-            max_headers=MAX_HEADER_BYTES,
-            trace_configs=[trace],
-        )
+        self._loop = asyncio.get_running_loop()
+        self._tls = trust(self._backend) if self._is_tls else None
 
     async def close(self) -> None:
-        """Close every connection."""
-        if self._session is not None:
-            await self._session.close()
+        """Close every connection that serves no request; the others end with theirs."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        while self._idle:
+            self._idle.pop().abort()
+        self._loop = None
 
     async def send(
         self,
@@ -76,102 +66,118 @@ class Upstream:
         headers: Headers,
         content: Content,
         on_sent: Callable[[], None],
-    ) -> aiohttp.ClientResponse:
+    ) -> Answer:
         """Send a request and give its answer once the head has come; the caller closes it.
 
         `on_sent` is called once the request's head has been written to the backend.
 
         Where the backend had closed a pooled connection, the request goes once more, unless its
-        content was a stream. Raises BackendAway or BackendBroke.
+        content was a stream. Raises BackendAway or BackendBroke, and what a stream raises.
         """
+        head = self._head(method, target, headers, content)
         try:
-            return await self._send_once(method, target, headers, content, on_sent)
-        except _Stale as error:
+            return await self._send_once(method, head, content, on_sent)
+        except Stale:
             if content is None or isinstance(content, bytes):
-                return await self._send_once(method, target, headers, content, on_sent)
-            raise BackendBroke(str(error)) from error
+                self._drop_idle()
+                return await self._send_once(method, head, content, on_sent)
+            raise
 
     async def _send_once(
-        self,
-        method: str,
-        target: bytes,
-        headers: Headers,
-        content: Content,
-        on_sent: Callable[[], None],
-    ) -> aiohttp.ClientResponse:
-        if self._session is None:
-            raise RuntimeError("the gateway is not open: run it with its lifespan on")
-        connection = _Connection(on_sent)
+        self, method: str, head: bytes, content: Content, on_sent: Callable[[], None]
+    ) -> Answer:
+        connection = self._pooled() or await self._connected()
+        answer = Answer(connection, self._backend, has_body=method != "HEAD", release=self._release)
         try:
-            return await self._session.request(
-                method,
-                URL(self._backend.url + target.decode("ascii"), encoded=True),
-                headers=_multidict(headers, content),
-                data=_pieces(content),
-                allow_redirects=False,
-                trace_request_ctx=connection,
-            )
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            if isinstance(content, bytes) and len(content) <= MAX_PLAIN_BYTES:
+                connection.write(head + content)
+            else:
+                connection.write(head)
+                if content is not None:
+                    chunked = not isinstance(content, bytes) and not _has_length(head)
+                    answer.upload(_pieces(content), chunked=chunked)
+            on_sent()
+            await answer.head()
+        except BaseException:
+            answer.close()
+            raise
+        return answer
+
+    def _head(self, method: str, target: bytes, headers: Headers, content: Content) -> bytes:
+        """The request's head; a body that was read whole goes with its length."""
+        lines = [b"%b %b%b HTTP/1.1\r\n" % (method.encode(), self._prefix, target), self._named]
+        length: bytes | None = None
+        if isinstance(content, bytes):
+            length = b"%d" % len(content)
+        elif content is None and method in WITH_BODY:
+            length = b"0"
+        for name, value in headers:
+            if name != b"content-length" or (length is None and content is not None):
+                lines.append(b"%b: %b\r\n" % (name, value))
+        if length is not None:
+            lines.append(b"content-length: %b\r\n" % length)
+        elif content is not None and not any(name == b"content-length" for name, _ in headers):
+            lines.append(b"transfer-encoding: chunked\r\n")
+        lines.append(b"\r\n")
+        return b"".join(lines)
+
+    def _pooled(self) -> Connection | None:
+        """The connection that was used last, if it is fresh and open."""
+        fresh = self._running().time() - KEEPALIVE_SECONDS
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_open and connection.idle_since > fresh:
+                return connection
+            connection.abort()
+        return None
+
+    async def _connected(self) -> Connection:
+        loop = self._running()
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                _, connection = await loop.create_connection(
+                    Connection, self._host, self._port, ssl=self._tls
+                )
+        except OSError as error:
             raise BackendAway(unreachable(self._backend, error)) from error
-        except aiohttp.ClientError as error:
-            kind = _Stale if connection.reused and _said_nothing(error) else BackendBroke
-            raise kind(broken(self._backend, error)) from error
+        return connection
 
-    async def chunks(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-        """The bytes of an answer's body as they come; raises BackendBroke where it is cut short."""
-        try:
-            async for chunk in response.content.iter_any():
-                yield chunk
-        except aiohttp.ClientError as error:
-            raise BackendBroke(broken(self._backend, error)) from error
+    def _release(self, connection: Connection) -> None:
+        if self._loop is None or not connection.is_open:
+            connection.abort()
+            return
+        connection.used = True
+        connection.idle_since = self._loop.time()
+        self._idle.append(connection)
+        if self._sweeper is None:
+            self._sweeper = self._loop.call_later(KEEPALIVE_SECONDS, self._sweep)
 
+    def _sweep(self) -> None:
+        """Close what nobody has used for so long; come back while there is more."""
+        loop = self._running()
+        stale = loop.time() - KEEPALIVE_SECONDS
+        while self._idle and self._idle[0].idle_since <= stale:
+            self._idle.pop(0).abort()
+        self._sweeper = loop.call_later(1, self._sweep) if self._idle else None
 
-class _Connection:
-    """Whether one request went out on a connection that had been used before."""
+    def _drop_idle(self) -> None:
+        """Where one had been closed, the others have not fared better."""
+        while self._idle:
+            self._idle.pop().abort()
 
-    def __init__(self, on_sent: Callable[[], None]) -> None:
-        self.reused = False
-        self.on_sent = on_sent
-
-
-async def _note_reuse(session: object, context: SimpleNamespace, params: object) -> None:
-    del session, params
-    context.trace_request_ctx.reused = True
-
-
-async def _note_sent(session: object, context: SimpleNamespace, params: object) -> None:
-    del session, params
-    context.trace_request_ctx.on_sent()
-
-
-def _said_nothing(error: aiohttp.ClientError) -> bool:
-    """Whether the connection ended without one byte of an answer."""
-    if isinstance(error, aiohttp.ServerDisconnectedError):
-        return isinstance(error.message, str)
-    return isinstance(error, aiohttp.ClientOSError)
+    def _running(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            raise RuntimeError("the gateway is not open: run it with its lifespan on")
+        return self._loop
 
 
-def _multidict(headers: Headers, content: Content) -> CIMultiDict[str]:
-    fields = CIMultiDict((name.decode(), _text(value)) for name, value in headers)
+def _has_length(head: bytes) -> bool:
+    return b"\r\ncontent-length: " in head
+
+
+async def _pieces(content: bytes | AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     if isinstance(content, bytes):
-        fields["content-length"] = str(len(content))
-    return fields
-
-
-def _text(value: bytes) -> str:
-    """A header's value so that aiohttp, which writes UTF-8, writes these bytes if it can."""
-    try:
-        return value.decode("utf-8")
-    except UnicodeDecodeError:
-        return value.decode("latin-1")
-
-
-def _pieces(content: Content) -> Content:
-    if isinstance(content, bytes) and len(content) > MAX_PLAIN_BYTES:
-        return _cut(content)
-    return content
-
-
-async def _cut(content: bytes) -> AsyncIterator[bytes]:
-    for start in range(0, len(content), PIECE_BYTES):
-        yield content[start : start + PIECE_BYTES]
+        yield content
+        return
+    async for piece in content:
+        yield piece

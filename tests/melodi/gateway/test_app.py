@@ -28,7 +28,7 @@ from scripted_server import (
 from melodi.clock import SystemClock
 from melodi.energy.record import Status
 from melodi.gateway.app import Gateway, create_gateway
-from melodi.gateway.upstream import BackendBroke
+from melodi.gateway.connection import BackendBroke
 from melodi.inference.request import Backend, BackendKind
 from melodi.inference.timeline import RequestTimeline
 
