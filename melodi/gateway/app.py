@@ -145,7 +145,7 @@ class Gateway:
             watch.feed(chunk, at_ns)
         end_ns = self._clock.monotonic_ns()
         rest = b"" if usage is None else usage.finish()
-        if response.status == 304 and "Content-Length" in response.headers:
+        if response.status == 304 and fields.first(response.headers, b"content-length"):
             watch.end(end_ns, Ending.CLEAN)
             raise HeadAlone
         await send({"type": "http.response.body", "body": rest})

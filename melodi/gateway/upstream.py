@@ -36,7 +36,7 @@ class Upstream:
     def __init__(self, backend: Backend) -> None:
         parts = urlsplit(backend.url)
         self._backend = backend
-        self._host, self._is_tls = parts.hostname, parts.scheme == "https"
+        self._host, self._is_tls = parts.hostname or "", parts.scheme == "https"
         self._port = parts.port or (443 if self._is_tls else 80)
         self._prefix = parts.path.encode("ascii")
         self._named = b"host: %b\r\n" % parts.netloc.encode("ascii")

@@ -18,7 +18,7 @@
 
 #define EXPORT __attribute__((visibility("default")))
 #define MAX_DEVICES 8
-#define MAX_POINTS 4096
+#define MAX_POINTS 8192
 #define MAX_PROCESSES 16
 #define MAX_GENERATIONS 1000
 
@@ -162,11 +162,12 @@ EXPORT void stub_set_time_ns(int64_t t) { virtual_ns = t; }
 EXPORT void stub_add_point(int i, int64_t t, double mw) {
     Device *d = &devices[i];
     int n = d->points;
+    if (n == MAX_POINTS) abort();
     d->at_ns[n] = t;
     d->power_mw[n] = mw;
     d->before_pj[n] = n == 0 ? 0 : d->before_pj[n - 1]
         + (d->power_mw[n - 1] + mw) / 2 * (double)(t - d->at_ns[n - 1]);
-    if (n + 1 < MAX_POINTS) d->points++;
+    d->points++;
 }
 /* Begin the script again, from 0 s, each time so much has passed. */
 EXPORT void stub_repeat_ns(int i, int64_t repeat) { devices[i].repeat_ns = repeat; }
