@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+import random
 import select
 import subprocess
 import sys
@@ -13,6 +14,26 @@ from typing import Any, Protocol
 SECOND = 1_000_000_000
 ANSWER_SECONDS = 90
 """A first CUDA context may take half a minute; a load of seconds never takes so long."""
+
+
+def square_wave(seconds: float, half_ms: float | None) -> list[tuple[int, int]]:
+    """When to run, in ns from the start: halves of about `half_ms`; None: all the time.
+
+    Each half is up to 30 % shorter or longer, always alike: a strict period that a refresh divides
+    would show the sensor the same few phases again and again.
+    """
+    end_ns = round(seconds * SECOND)
+    if half_ms is None:
+        return [(0, end_ns)]
+    chance = random.Random(half_ms)
+    spans, at_ns = [], 0
+    while at_ns < end_ns:
+        on_ns, off_ns = (
+            round(half_ms * chance.uniform(0.7, 1.3) * SECOND / 1_000) for _ in range(2)
+        )
+        spans.append((at_ns, min(at_ns + on_ns, end_ns)))
+        at_ns += on_ns + off_ns
+    return spans
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +55,7 @@ class Machine(Protocol):
         """Get ready to run kernels; until then no CUDA context exists."""
 
     def start(self, seconds: float, half_ms: float | None) -> None:
-        """Run kernels for so long: half of the time, on and off, or without a pause."""
+        """Run kernels for so long, as `square_wave` says."""
 
     def finish(self) -> Ran:
         """Wait until the started load has ended."""
@@ -114,9 +135,8 @@ class StubMachine:
     def open_load(self) -> None: ...
 
     def start(self, seconds: float, half_ms: float | None) -> None:
-        length = round((seconds if half_ms is None else half_ms / 1_000) * SECOND)
-        end_ns = self._now_ns + round(seconds * SECOND)
-        spans = [(at, at + length) for at in range(self._now_ns, end_ns, 2 * length)]
+        begin_ns = self._now_ns
+        spans = [(begin_ns + start, begin_ns + to) for start, to in square_wave(seconds, half_ms)]
         for start, to in spans:
             for at_ns, milliwatts in (
                 (start, self.IDLE_MW),
@@ -159,17 +179,13 @@ def run_kernels(device: str) -> None:
     print("true", flush=True)
     for line in sys.stdin:
         seconds, half_ms = json.loads(line)
-        start_ns = at_ns = time.monotonic_ns()
-        end_ns = start_ns + round(seconds * SECOND)
-        half_ns = end_ns - start_ns if half_ms is None else round(half_ms * SECOND / 1_000)
+        begin_ns = time.monotonic_ns()
         spans, kernels = [], 0
-        while at_ns < end_ns:
+        for start, to in square_wave(seconds, half_ms):
+            time.sleep(max(0, begin_ns + start - time.monotonic_ns()) / SECOND)
             began_ns = time.monotonic_ns()
-            kernels += busy_until(at_ns + half_ns)
+            kernels += busy_until(begin_ns + to)
             spans.append((began_ns, time.monotonic_ns()))
-            at_ns += 2 * half_ns
-            if at_ns < end_ns:
-                time.sleep(max(0, at_ns - time.monotonic_ns()) / SECOND)
         print(json.dumps([spans, kernels]), flush=True)
 
 
