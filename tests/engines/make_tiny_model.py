@@ -14,8 +14,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 TEMPLATE = "{% for m in messages %}<|{{ m.role }}|> {{ m.content }} {% endfor %}<|assistant|> "
 
 
-def main(folder: Path, corpus: Path) -> None:
-    """Train the tokenizer on the prompts in `corpus` (JSONL) and save a 2-layer model."""
+def save_tokenizer(folder: Path, corpus: Path, *, words: int = 0) -> PreTrainedTokenizerFast:
+    """Train it on the prompts in `corpus` (JSONL), add words until it knows `words` tokens."""
     texts = [json.loads(line)["prompt"] for line in corpus.read_text().splitlines()]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -29,8 +29,15 @@ def main(folder: Path, corpus: Path) -> None:
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>"
     )
+    fast.add_tokens([f"word{number}" for number in range(len(fast), words)])
     fast.chat_template = TEMPLATE
     fast.save_pretrained(folder)
+    return fast
+
+
+def main(folder: Path, corpus: Path) -> None:
+    """Save a 2-layer model with its tokenizer."""
+    fast = save_tokenizer(folder, corpus)
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(fast),
