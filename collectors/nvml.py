@@ -78,12 +78,12 @@ class NvmlCollector:
         return tuple(conditions for conditions in found if conditions is not None)
 
     def running_processes(self) -> dict[str, dict[int, int | None]]:
-        """By GPU UUID: bytes of GPU memory (None: not told) by host pid of compute processes.
+        found = ((gpu.domain.name, gpu.running_processes()) for gpu in self._gpus)
+        return {name: processes for name, processes in found if processes is not None}
 
-        A GPU that cannot say is left out; one that nobody uses has an empty entry.
-        """
-        found = ((gpu.uuid, gpu.running_processes()) for gpu in self._gpus)
-        return {uuid: processes for uuid, processes in found if processes is not None}
+    def busy_processes(self) -> dict[str, dict[int, int]]:
+        found = ((gpu.domain.name, gpu.busy_processes()) for gpu in self._gpus)
+        return {name: processes for name, processes in found if processes is not None}
 
     def close(self) -> None:
         with contextlib.suppress(self._nvml.NVMLError):  # the driver may be gone before us

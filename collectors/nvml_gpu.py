@@ -7,6 +7,7 @@ from typing import Any
 from collectors.base import Conditions, Domain, Kind, Measure, NowNs, Reading
 from collectors.errors import ReadFailed
 from collectors.frozen import Stillness
+from collectors.nvml_processes import BusyProcesses, memory_by_pid
 from collectors.nvml_sensors import LOST_REMEDY, PATIENCE, choose_sensors
 from collectors.nvml_timing import refresh_and_lag_ns
 
@@ -54,6 +55,7 @@ class Gpu:
         self._limit_mw: int | None = None
         self._stillness = Stillness()
         self._shape_stillness = Stillness()
+        self._busy = BusyProcesses()
         architecture = self._answer("nvmlDeviceGetArchitecture")
         refresh_ns, lag_ns = refresh_and_lag_ns(nvml, architecture, self._sensors)
         self.domain = Domain(
@@ -117,14 +119,12 @@ class Gpu:
     def running_processes(self) -> dict[int, int | None] | None:
         """Bytes of GPU memory by pid of the host (None: not told); None where it cannot say."""
         entries = self._answer("nvmlDeviceGetComputeRunningProcesses")
-        if entries is None:
-            return None
-        used: dict[int, int | None] = {}
-        for entry in entries:
-            # A process on several MIG instances has an entry for each.
-            told = (used.get(entry.pid), entry.usedGpuMemory)
-            used[entry.pid] = sum(filter(None, told)) if any(told) else entry.usedGpuMemory
-        return used
+        return None if entries is None else memory_by_pid(entries)
+
+    def busy_processes(self) -> dict[int, int] | None:
+        """SM time by pid since the last call, in parts; None where it cannot say."""
+        handle = self._handle  # the sampler's thread may lose it meanwhile
+        return None if handle is None else self._busy.read(self._nvml, handle)
 
     def _shape_uw(self) -> int | None:
         """Power beside the counter; asked for no more once it was refused again and again."""

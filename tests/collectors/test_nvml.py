@@ -298,13 +298,13 @@ def test_conditions_explain_the_joules(stub: NvmlStub) -> None:
     assert conditions.throttle_reasons == ("sw_power_cap", "hw_thermal_slowdown")
 
 
-def test_running_processes_are_given_by_uuid_and_pid(eight: NvmlStub) -> None:
+def test_running_processes_are_given_by_domain_and_pid(eight: NvmlStub) -> None:
     """Instances of one process add up; a GPU without processes has none, which is known."""
     eight.add_process(4711, 3_000, instance=1, device=1)
     eight.add_process(4711, 4_000, instance=2, device=1)
     eight.add_process(99, 2**64 - 1, device=1)
     eight.fail(Call.PROCESSES, NOT_SUPPORTED, device=5)
     found = opened(eight).running_processes()
-    assert found[eight.uuid(1)] == {4711: 7_000, 99: None}
-    assert found[eight.uuid(0)] == {}
-    assert eight.uuid(5) not in found
+    assert found[f"gpu:{eight.uuid(1)}"] == {4711: 7_000, 99: None}
+    assert found[f"gpu:{eight.uuid(0)}"] == {}
+    assert f"gpu:{eight.uuid(5)}" not in found

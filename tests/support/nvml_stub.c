@@ -7,7 +7,8 @@
  *
  * Loaded by name into a process of its own it runs in real time, as the environment says:
  * NVML_STUB_SCRIPT="ORIGIN_NS;SECONDS:WATTS,SECONDS:WATTS;SECONDS:WATTS" is a script for each
- * of two devices, with 0 s at ORIGIN_NS of CLOCK_MONOTONIC. */
+ * of two devices, with 0 s at ORIGIN_NS of CLOCK_MONOTONIC. NVML_STUB_PROCESSES names a file
+ * with a line "DEVICE PID BYTES SM_PERCENT" for each process on a device, read at each call. */
 
 #define _POSIX_C_SOURCE 200809L
 #include <stdint.h>
@@ -28,10 +29,13 @@ enum { FIELD_AVERAGE = 185, FIELD_INSTANT = 186 };
 
 /* What an error can be injected into; the order is that of nvml_stub.Call. */
 enum { INIT, COUNT, HANDLE, UUID_LOOKUP, ENERGY, INSTANT_GPU, INSTANT_MODULE, AVERAGE, USAGE, LIMIT,
-       CLOCK, TEMPERATURE, UTILISATION, THROTTLE, PROCESSES, ARCHITECTURE, NAME, CALLS };
+       CLOCK, TEMPERATURE, UTILISATION, THROTTLE, PROCESSES, ARCHITECTURE, NAME, BUSY,
+       CALLS };
 
 typedef struct { unsigned pid; unsigned long long used; unsigned gpu_instance, compute_instance; }
     Process;
+typedef struct { unsigned pid; unsigned long long at_us; unsigned sm, memory, encoder, decoder; }
+    Busy;
 typedef struct { unsigned field, scope; int64_t timestamp, latency; unsigned type, result;
                  union { double d; unsigned u; unsigned long long ull; } value; } FieldValue;
 
@@ -47,6 +51,7 @@ typedef struct {
     unsigned limit_mw, sm_mhz, memory_mhz, celsius, utilisation, architecture, forced_mw;
     unsigned long long throttle;
     Process process[MAX_PROCESSES];
+    unsigned sm_percent[MAX_PROCESSES];
 } Device;
 
 static Device devices[MAX_DEVICES];
@@ -187,6 +192,12 @@ EXPORT void stub_add_process(int i, unsigned pid, unsigned long long used, unsig
     Device *d = &devices[i];
     d->process[d->processes++] = (Process){pid, used, instance, instance};
 }
+/* Percent of the SMs that a process has from now on, in all its entries. */
+EXPORT void stub_set_busy(int i, unsigned pid, unsigned percent) {
+    for (int p = 0; p < devices[i].processes; p++)
+        if (devices[i].process[p].pid == pid) devices[i].sm_percent[p] = percent;
+}
+EXPORT void stub_clear_processes(int i) { devices[i].processes = 0; }
 /* count -1: from now on; 0: no longer; n: the next n calls. */
 EXPORT void stub_set_error(int i, int call, int code, int count) {
     devices[i].error[call] = code;
@@ -375,12 +386,44 @@ EXPORT int nvmlDeviceGetCurrentClocksThrottleReasons(void *handle, unsigned long
     *bits = d->throttle;
     return SUCCESS;
 }
+static void read_processes(void) {
+    const char *path = getenv("NVML_STUB_PROCESSES");
+    FILE *file = real_time && path ? fopen(path, "r") : NULL;
+    if (!file) return;
+    for (int i = 0; i < device_count; i++) devices[i].processes = 0;
+    int i;
+    unsigned pid, percent;
+    unsigned long long used;
+    while (fscanf(file, "%d %u %llu %u", &i, &pid, &used, &percent) == 4) {
+        if (devices[i].processes == MAX_PROCESSES) continue;
+        devices[i].sm_percent[devices[i].processes] = percent;
+        stub_add_process(i, pid, used, 0);
+    }
+    fclose(file);
+}
 EXPORT int nvmlDeviceGetComputeRunningProcesses_v3(void *handle, unsigned *count, Process *list) {
     ENTER(PROCESSES)
+    read_processes();
     unsigned room = *count;
     *count = (unsigned)d->processes;
     if (d->processes == 0) return SUCCESS;
     if (room < (unsigned)d->processes) return INSUFFICIENT_SIZE;
     memcpy(list, d->process, (unsigned)d->processes * sizeof(Process));
     return SUCCESS;
+}
+/* One sample a process that was busy, a sixth of a second apart, as the driver's own. */
+EXPORT int nvmlDeviceGetProcessUtilization(void *handle, Busy *list, unsigned *count,
+                                           unsigned long long since_us) {
+    ENTER(BUSY)
+    unsigned room = *count, busy = 0;
+    unsigned long long at_us = (unsigned long long)(current_ns() / 166667000) * 166667;
+    for (int p = 0; p < d->processes; p++) {
+        if (d->sm_percent[p] == 0 || at_us <= since_us) continue;
+        if (list && busy < room)
+            list[busy] = (Busy){d->process[p].pid, at_us, d->sm_percent[p], 0, 0, 0};
+        busy++;
+    }
+    *count = busy;
+    if (busy == 0) return since_us ? NOT_FOUND : SUCCESS;
+    return list && room >= busy ? SUCCESS : INSUFFICIENT_SIZE;
 }

@@ -69,6 +69,7 @@ class Call(IntEnum):
     PROCESSES = 14
     ARCHITECTURE = 15
     NAME = 16
+    BUSY = 17
 
 
 def compile_stub(folder: Path) -> Path:
@@ -82,15 +83,19 @@ def compile_stub(folder: Path) -> Path:
     return library
 
 
-def in_real_time(library: Path, *scripts: Script, origin_ns: int = 0) -> dict[str, str]:
+def in_real_time(
+    library: Path, *scripts: Script, origin_ns: int = 0, processes: Path | None = None
+) -> dict[str, str]:
     """The environment in which a new process finds a GPU for each script, in real time.
 
-    Second 0 of a script is `origin_ns` of the monotonic clock.
+    Second 0 of a script is `origin_ns` of the monotonic clock. `processes` is a file with a line
+    `DEVICE PID BYTES SM_PERCENT` for each process on a GPU; it may change at any time.
     """
     parts = [",".join(f"{seconds}:{watts}" for seconds, watts in script) for script in scripts]
     return {
         "LD_LIBRARY_PATH": str(library.parent),
         "NVML_STUB_SCRIPT": ";".join([str(origin_ns), *parts]),
+        **({} if processes is None else {"NVML_STUB_PROCESSES": str(processes)}),
     }
 
 
@@ -225,3 +230,10 @@ class NvmlStub:
 
     def add_process(self, pid: int, used_bytes: int, *, instance: int = 0, device: int = 0) -> None:
         self.library.stub_add_process(device, pid, ctypes.c_uint64(used_bytes), instance)
+
+    def set_busy(self, pid: int, percent: int, *, device: int = 0) -> None:
+        """Let a process have so much of the SMs from now on."""
+        self.library.stub_set_busy(device, pid, percent)
+
+    def clear_processes(self, *, device: int = 0) -> None:
+        self.library.stub_clear_processes(device)
