@@ -14,6 +14,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    PositiveInt,
     ValidationError,
     WithJsonSchema,
 )
@@ -67,6 +68,9 @@ Address = Annotated[
     BeforeValidator(parse_address),
     WithJsonSchema({"type": "string", "format": "host:port"}),
 ]
+
+
+CgroupPath = Annotated[str, Field(pattern=r"^cgroup:/.+")]
 
 
 class Section(BaseModel):
@@ -164,7 +168,11 @@ class BackendSettings(Section):
     expose: bool = False
     """Whether `listen` may be reached from other machines; the gateway asks nobody for a key."""
     devices: Literal["auto"] | list[str] = "auto"
-    """The power domains that it is charged for (`melodi doctor` names them); `auto`: all."""
+    """The power domains that it is charged for (`melodi doctor` names them); `auto`: the GPUs that
+    its processes are on, and all CPUs and memory; `[]` for a server on another machine."""
+    process: Literal["auto"] | PositiveInt | CgroupPath = "auto"
+    """Which processes do its work: `auto`: the one that listens at `url` and its children; or a
+    pid and its children; or a cgroup, such as `cgroup:/system.slice/ollama.service`."""
     usage: Literal["ask", "as-is"] = "ask"
     """Whether the gateway may ask a vLLM stream for its token counts, and take them out again."""
     api_key: Annotated[str | None, AfterValidator(check_api_key)] = Field(default=None, repr=False)

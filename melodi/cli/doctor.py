@@ -9,6 +9,13 @@ from melodi.cli.meter_lines import MARKS, meter_lines, summary_lines
 from melodi.cli.options import Config, Json
 from melodi.cli.output import print_json
 
+HOW_DOMAINS = {
+    "settings": "as set",
+    "processes": "where its processes are",
+    "all": "all there is",
+    "assumed": "all there is, because its GPUs are not known",
+}
+
 
 def doctor(*, config: Config = None, as_json: Json = False) -> None:
     """Try every meter and backend. Ends with 1 where nothing can be measured."""
@@ -46,8 +53,34 @@ def _backend_lines(backend: dict[str, Any]) -> list[str]:
     if backend["models"]:
         names = ", ".join(model["name"] for model in backend["models"])
         lines.append(f"             models: {names}")
+    lines += [f"             {line}" for line in _process_lines(backend["process"])]
     if backend["domains"]:
-        lines.append(f"             charged to: {', '.join(backend['domains'])}")
+        how = HOW_DOMAINS[backend["domains_from"]]
+        lines.append(f"             charged to: {', '.join(backend['domains'])} ({how})")
+    if backend["metrics"] is False:
+        lines.append("             it has no /metrics, so its queue and its steps stay unknown")
     if backend["error"]:
         lines.append(f"             {backend['error']}")
+    return lines
+
+
+def _process_lines(process: dict[str, Any] | None) -> list[str]:
+    """Whose processes do its work, or why that is not known."""
+    if process is None:
+        return []
+    lines = []
+    if process["presence"] == "found":
+        name = process["name"] or process["cgroup"]
+        pid = f" (pid {process['pid']})" if process["pid"] is not None else ""
+        others = process["count"] - (process["pid"] is not None)
+        lines.append(f"process: {name}{pid}, {others} more, found by {process['found_by']}")
+        lines[0] += f"; CPU time of its {process['cpu_time_from']}"
+        if process["gpus"]:
+            lines.append(f"on: {', '.join(process['gpus'])}")
+        elif process["gpus"] is not None:
+            lines.append("on: no GPU at present")
+    if process["reason"]:
+        lines.append(process["reason"])
+    if process["remedy"]:
+        lines.append(f"to mend it: {process['remedy']}")
     return lines

@@ -1,18 +1,32 @@
 """The configured backends: what they are, where they run, and what they last said of themselves."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from collectors.base import Domain
+from collectors.base import Domain, Kind
 from melodi.config import BackendSettings
 from melodi.energy.window import summable
 from melodi.errors import BackendError, ConfigError
 from melodi.inference.describe import BackendView, describe
+from melodi.inference.discovery import Presence
+from melodi.inference.placement import Placement, Watched
 from melodi.inference.request import Backend, BackendKind
 from melodi.inference.timeline import RequestTimeline
 from melodi.inference.tls import trust
+
+DEVICES_ASSUMED = "devices_assumed"
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """The power domains that a request is charged to, and how they are known."""
+
+    domains: tuple[str, ...]
+    how: str
+    """`settings`; `processes` (they were seen there); `assumed` (all, for want of knowing); `all`
+    (no GPU is measured, so there is nothing to choose)."""
 
 
 class Backends:
@@ -20,9 +34,10 @@ class Backends:
 
     def __init__(self, settings: Sequence[BackendSettings], domains: Sequence[Domain]) -> None:
         self._backends = {one.name: _backend(one) for one in settings}
-        self._listens = {one.name: one.listen for one in settings}
-        self._settings = settings
-        self._domains: dict[str, tuple[str, ...]] = {}
+        self._settings = {one.name: one for one in settings}
+        self._named: dict[str, tuple[str, ...] | None] = {}
+        self._usable: list[Domain] = []
+        self._placements: Mapping[str, Placement] = {}
         self.measured(domains)
         self._views: dict[str, BackendView] = {}
 
@@ -41,11 +56,53 @@ class Backends:
 
     def measured(self, domains: Sequence[Domain]) -> None:
         """Tell what is measured from now on; ConfigError where a device that is named is not."""
-        self._domains = {one.name: _domains_for(one, domains) for one in self._settings}
+        self._named = {
+            name: None if one.devices == "auto" else _named_domains(one, domains)
+            for name, one in self._settings.items()
+        }
+        added = summable(domains)
+        self._usable = [domain for domain in domains if domain.name in added]
 
     def domains_of(self, name: str) -> tuple[str, ...]:
         """The power domains that the backend's requests are charged to."""
-        return self._domains.get(name, ())
+        return self.charge(name).domains
+
+    def charge(self, name: str) -> Charge:
+        """The power domains that a request of this backend is charged to, if it begins now.
+
+        Until its processes have been seen on a GPU it may be on any.
+        """
+        named = self._named.get(name)
+        if named is not None or name not in self._backends:
+            return Charge(named or (), "settings")
+        placement = self._placements.get(name)
+        on = placement.gpus if placement is not None else None
+        doubtful = [one for one in self._usable if one.kind is Kind.GPU and not one.exclusive]
+        charged = tuple(
+            one.name for one in self._usable if not on or one not in doubtful or one.name in on
+        )
+        if not doubtful:
+            return Charge(charged, "all")
+        return Charge(charged, "processes" if on else "assumed")
+
+    def doubts(self, name: str, began: Charge) -> tuple[str, ...]:
+        """Why the charge of a request that has just ended may be wrong."""
+        now = self.charge(name)
+        moved = now.how == "processes" and now.domains != began.domains
+        unknown = began.how == now.how == "assumed"
+        return (DEVICES_ASSUMED,) if moved or unknown else ()
+
+    def watched(self) -> list[Watched]:
+        """The backends whose processes are to be followed: those that may run on this host."""
+        return [
+            Watched(name=one.name, url=one.url, process=self._settings[one.name].process)
+            for one in self
+            if self._settings[one.name].devices != []
+        ]
+
+    def place(self, placements: Mapping[str, Placement]) -> None:
+        """Where the backends have just been seen."""
+        self._placements = placements
 
     def identify(self, timeline: RequestTimeline) -> None:
         """Add the backend's version and the model's digest, as the backend last told them."""
@@ -67,9 +124,36 @@ class Backends:
         """What `/v1/backends` shows."""
         return [
             asdict(view)
-            | {"listen": self._listens[view.name], "domains": list(self.domains_of(view.name))}
+            | {"listen": self._settings[view.name].listen}
+            | _charge_shown(self.charge(view.name))
+            | _placement_shown(self._placements.get(view.name))
             for view in await self.look()
         ]
+
+
+def _charge_shown(charge: Charge) -> dict[str, Any]:
+    return {"domains": list(charge.domains), "domains_from": charge.how}
+
+
+def _placement_shown(placement: Placement | None) -> dict[str, Any]:
+    """Whose processes were found, and where; or why not and what to do."""
+    if placement is None:
+        return {"process": None}
+    found, root = placement.found, placement.root
+    return {
+        "process": {
+            "presence": found.presence.value,
+            "found_by": found.how,
+            "pid": None if root is None else root.pid,
+            "name": None if root is None else root.name,
+            "cgroup": found.cgroup,
+            "count": len(placement.pids) if found.presence is Presence.FOUND else None,
+            "gpus": None if placement.gpus is None else sorted(placement.gpus),
+            "cpu_time_from": placement.cpu_time_from,
+            "reason": found.reason or placement.gpu_reason,
+            "remedy": found.remedy,
+        }
+    }
 
 
 def _backend(settings: BackendSettings) -> Backend:
@@ -89,14 +173,8 @@ def _backend(settings: BackendSettings) -> Backend:
     return backend
 
 
-def _domains_for(settings: BackendSettings, domains: Sequence[Domain]) -> tuple[str, ...]:
-    """The domains that were named, or all that may be added up.
-
-    Raises ConfigError for a domain that is not here.
-    """
-    if settings.devices == "auto":
-        usable = summable(domains)
-        return tuple(domain.name for domain in domains if domain.name in usable)
+def _named_domains(settings: BackendSettings, domains: Sequence[Domain]) -> tuple[str, ...]:
+    """The domains that were named; raises ConfigError for one that is not here."""
     known = {domain.name: domain for domain in domains}
     for name in settings.devices:
         if name not in known:

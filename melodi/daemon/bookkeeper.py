@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -13,7 +13,7 @@ import structlog
 
 from collectors.base import Conditions
 from melodi.clock import NS_PER_SECOND, Clock
-from melodi.daemon.backends import Backends
+from melodi.daemon.backends import Backends, Charge
 from melodi.daemon.compose import Privacy, begun, describe, service_of, with_energy
 from melodi.daemon.keeping import Keeper
 from melodi.energy.accounts import MinuteSums
@@ -21,6 +21,7 @@ from melodi.energy.ledger import LATEST_NS, NS_PER_MINUTE, Ledger
 from melodi.energy.record import EnergyRecord
 from melodi.energy.tally import DomainFacts
 from melodi.energy.total import RequestEnergy
+from melodi.energy.usage import Usage
 from melodi.inference.timeline import RequestTimeline
 from melodi.metrics import Metrics
 from melodi.sampling.station import Sample
@@ -51,6 +52,10 @@ class _Pending:
     final: Future[EnergyRecord] | None = None
     """For those who wait for it, if anybody does."""
     conditions: dict[str, Conditions] = field(default_factory=dict)
+    charge: Charge | None = None
+    """What it is charged to, as it was known when it began."""
+    doubts: tuple[str, ...] = ()
+    """Reasons that its energy cannot tell of itself."""
     facts: EnergyRecord | None = None
     """What is known of it beside its energy, once it has ended."""
     composed: EnergyRecord | None = None
@@ -123,10 +128,10 @@ class Bookkeeper:
 
     def begin(self, timeline: RequestTimeline) -> None:
         """A request was sent."""
-        self._pending[timeline.id] = _Pending(timeline)
-        # Meters may come before it is taken in: it is charged to what was measured by now.
-        domains = self._backends.domains_of(timeline.backend)
-        self._inbox.put(partial(self._on_begin, timeline, domains))
+        # Meters and processes may come before it is taken in: it is charged to what is known now.
+        charge = self._backends.charge(timeline.backend)
+        self._pending[timeline.id] = _Pending(timeline, charge=charge)
+        self._inbox.put(partial(self._on_begin, timeline, charge))
 
     def end(self, timeline: RequestTimeline) -> None:
         """The request is over and its timeline complete."""
@@ -139,6 +144,10 @@ class Bookkeeper:
     def on_sample(self, sample: Sample) -> None:
         """A beat of the sampler."""
         self._inbox.put(partial(self._on_sample, sample))
+
+    def on_usage(self, usage: Usage) -> None:
+        """What parts the backends had in a domain's work for a while."""
+        self._inbox.put(partial(self._on_usage, usage))
 
     def preview(self, request_id: str) -> EnergyRecord | None:
         """The record of a request that is not final in the database; else None. May take a while.
@@ -272,11 +281,11 @@ class Bookkeeper:
             del self._rowless[name]
         return due
 
-    def _on_begin(self, timeline: RequestTimeline, domains: Sequence[str]) -> None:
+    def _on_begin(self, timeline: RequestTimeline, charge: Charge) -> None:
         if not timeline.load_only:
             self._begun.append(timeline)
-        self._ledger.begin(timeline.id, domains, timeline.sent_ns)
-        self._keeper.begin(timeline.id, domains, timeline.sent_ns)
+        self._ledger.begin(timeline.id, charge.domains, timeline.sent_ns)
+        self._keeper.begin(timeline.id, charge.domains, timeline.sent_ns)
 
     def _on_end(self, timeline: RequestTimeline) -> None:
         pending = self._pending[timeline.id]
@@ -286,6 +295,8 @@ class Bookkeeper:
         span = None
         try:
             self._backends.identify(timeline)
+            if pending.charge is not None:
+                pending.doubts = self._backends.doubts(timeline.backend, pending.charge)
             pending.facts = describe(timeline, host=self._host, privacy=self._privacy)
             span = service_of(timeline)
         finally:
@@ -301,6 +312,10 @@ class Bookkeeper:
         for conditions in sample.conditions:
             self._conditions[conditions.domain] = conditions
         self._metrics.sampler_beat(sample.late_ns, sample.missed)
+
+    def _on_usage(self, usage: Usage) -> None:
+        self._ledger.use(usage)
+        self._keeper.use(usage)
 
     def _on_stored(self, done: Future[dict[str, int]], records: list[EnergyRecord]) -> None:
         """In the writer's thread: tell those who wait, now that it is durable."""
@@ -331,4 +346,10 @@ class Bookkeeper:
         facts = pending.facts
         if facts is None:
             facts = describe(pending.timeline, host=self._host, privacy=self._privacy)
-        return with_energy(facts, energy, provisional=provisional, conditions=pending.conditions)
+        return with_energy(
+            facts,
+            energy,
+            provisional=provisional,
+            conditions=pending.conditions,
+            doubts=pending.doubts,
+        )

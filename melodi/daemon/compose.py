@@ -2,7 +2,7 @@
 
 import hashlib
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -11,7 +11,7 @@ from typing import Any
 from collectors.base import Conditions
 from melodi.clock import NS_PER_SECOND, to_datetime
 from melodi.energy.bins import Interval, Span
-from melodi.energy.record import EnergyRecord, Status
+from melodi.energy.record import EnergyRecord, Quality, Status
 from melodi.energy.total import RequestEnergy, charged
 from melodi.energy.work import Work
 from melodi.inference.timeline import RequestTimeline
@@ -20,6 +20,9 @@ from melodi.store.spool import Begun
 LOAD_FLOOR_NS = NS_PER_SECOND // 10
 """Ollama reports a few ms of load for a warm model: only longer ones are a load."""
 
+GPU_IDLE = "gpu_idle_during_decode"
+IDLE_PART = 0.1
+"""A GPU that draws no more than this above its idle power, as a part of it, decodes nothing."""
 
 FROM_OUTSIDE = (
     *("model", "model_digest", "backend_version", "campaign", "task", "tags"),
@@ -133,12 +136,41 @@ def with_energy(
     *,
     provisional: bool,
     conditions: Mapping[str, Conditions],
+    doubts: Iterable[str] = (),
 ) -> EnergyRecord:
-    """The record with its energy; `conditions` are those of its devices while it ran."""
+    """The record with its energy; `conditions` are those of its devices while it ran.
+
+    `doubts` are reasons beside those that the energy itself has.
+    """
+    if energy.domains:
+        found = {*energy.quality_reasons, *doubts}
+        if _is_idle_in_decode(record, energy):
+            found.add(GPU_IDLE)
+        energy = replace(energy, quality_reasons=tuple(sorted(found)))
     return replace(
         charged(record, energy),
         provisional=provisional,
         **_hardware([conditions[name] for name in energy.domains if name in conditions]),
+    )
+
+
+def _is_idle_in_decode(record: EnergyRecord, energy: RequestEnergy) -> bool:
+    """Whether tokens came while every GPU stayed idle: the model then ran where nothing measures.
+
+    Its own active power times the requests beside it stands for the GPU's; shorter requests than
+    the sensor can tell say nothing.
+    """
+    gpus = [one for name, one in energy.domains.items() if name.startswith("gpu:")]
+    seconds = record.duration_seconds
+    if not gpus or energy.cpu_joules is not None or not record.output_tokens or not seconds:
+        return False
+    company = energy.concurrency_mean or 1.0
+    return all(
+        one.active_joules is not None
+        and one.idle_watts is not None
+        and one.quality in (Quality.MEASURED, Quality.INTERPOLATED)
+        and one.active_joules * company / seconds < IDLE_PART * one.idle_watts
+        for one in gpus
     )
 
 

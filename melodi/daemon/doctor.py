@@ -12,6 +12,7 @@ from collectors.registry import Probe
 from melodi.clock import Clock
 from melodi.config import Settings
 from melodi.daemon.backends import Backends
+from melodi.daemon.discovery import discovery_of
 from melodi.daemon.meter_report import listen, report, seen_by
 from melodi.daemon.meters import probe_meters
 from melodi.sampling.meters import EnergyCurve
@@ -27,11 +28,13 @@ async def examine(settings: Settings, *, clock: Clock) -> dict[str, Any]:
     seen = await asyncio.gather(
         *(asyncio.to_thread(listen, one, clock, time.sleep) for one in probes)
     )
-    backends = await Backends(settings.backends, _domains(probes)).listing()
+    backends = Backends(settings.backends, _domains(probes))
+    await asyncio.to_thread(_find_processes, backends, probes, clock)
+    listing = await backends.listing()
     for one in probes:
         if one.collector is not None:
             one.collector.close()
-    return _findings(probes, ChainMap(*seen), backends)
+    return _findings(probes, ChainMap(*seen), listing)
 
 
 async def examine_open(
@@ -55,6 +58,11 @@ def _findings(
         "backends": backends,
         "measurable": any(one.summable and not one.estimated for one in domains),
     }
+
+
+def _find_processes(backends: Backends, probes: Sequence[Probe], clock: Clock) -> None:
+    """Look once where the backends run."""
+    discovery_of(backends, lambda: probes, clock=clock, on_usage=lambda _: None).look()
 
 
 def _domains(probes: Sequence[Probe]) -> list[Domain]:

@@ -30,6 +30,7 @@ from melodi.store.writer import RecordWriter
 
 HOUSEKEEPING_SECONDS = 60
 BOOKS_GRACE_SECONDS = 5.0
+FIRST_LOOK_SECONDS = 1.0
 WRITER_GRACE_SECONDS = 10.0
 
 log = structlog.get_logger(__name__)
@@ -82,8 +83,10 @@ async def running(
         stack.push_async_callback(asyncio.to_thread, runtime.books.stop, BOOKS_GRACE_SECONDS)
         stack.push_async_callback(runtime.dispatcher.close)
         stack.callback(runtime.windows.close)
+        stack.push_async_callback(asyncio.to_thread, runtime.discovery.stop)
         runtime.sampler.start()
         runtime.books.start()
+        runtime.discovery.start()
         housekeeping = asyncio.create_task(_housekeeping(runtime))
         stack.push_async_callback(_cancelled, housekeeping)
         if process is None and probes is None:
@@ -97,6 +100,7 @@ async def running(
             # Beside the loop, which may be asked meanwhile to take up what was found last.
             stack.push_async_callback(asyncio.to_thread, watch.stop)
         await first_edges(runtime.sampler.curves)
+        await asyncio.to_thread(runtime.discovery.wait, FIRST_LOOK_SECONDS)
         yield runtime
 
 

@@ -17,6 +17,7 @@ from melodi.config import Settings, data_folder
 from melodi.daemon.backends import Backends
 from melodi.daemon.bookkeeper import Bookkeeper
 from melodi.daemon.compose import Privacy
+from melodi.daemon.discovery import discovery_of
 from melodi.daemon.doctor import examine_open
 from melodi.daemon.installation import installation_key
 from melodi.daemon.meters import plan_of
@@ -106,6 +107,12 @@ class Runtime:
                 on_sample=self.books.on_sample,
                 on_change=on_change,
             )
+        self.discovery = discovery_of(
+            self.backends_known,
+            lambda: self.probes,
+            clock=clock,
+            on_usage=self.books.on_usage,
+        )
         self.power = Power(
             self.sampler.curves,
             host=settings.host,

@@ -1,7 +1,7 @@
 """Asks a backend who it is: whether it answers, its version and its models."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from melodi.errors import ConfigError
@@ -37,6 +37,8 @@ class BackendView:
     reachable: bool
     version: str | None = None
     models: tuple[ModelView, ...] = ()
+    metrics: bool | None = None
+    """Whether it tells its queue and its steps at /metrics; None: its kind has none."""
     error: str | None = None
 
 
@@ -49,6 +51,7 @@ async def describe(backend: Backend) -> BackendView:
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
     version: str | None = None
     models: tuple[ModelView, ...] = ()
+    metrics: bool | None = None
     error: str | None = None
     try:
         connector = aiohttp.TCPConnector(ssl=trust(backend))
@@ -56,6 +59,7 @@ async def describe(backend: Backend) -> BackendView:
         async with session:
             version = await _version(session, backend)
             models = await _models(session, backend)
+            metrics = await _has_metrics(session, backend)
     except (aiohttp.ClientConnectionError, TimeoutError) as failure:
         return _view(backend, reachable=False, error=unreachable(backend, failure))
     except ConfigError as failure:
@@ -66,7 +70,8 @@ async def describe(backend: Backend) -> BackendView:
     except Exception as failure:  # noqa: BLE001  whatever it answers, the others are asked too
         error = f"backend {backend.name} gives no readable answer ({type(failure).__name__}): "
         error += "check its url and kind"
-    return _view(backend, reachable=True, version=version, models=models, error=error)
+    view = _view(backend, reachable=True, version=version, models=models, error=error)
+    return replace(view, metrics=metrics)
 
 
 def _view(
@@ -106,6 +111,13 @@ async def _models(session: "aiohttp.ClientSession", backend: Backend) -> tuple[M
         )
     found = as_objects((await _get(session, f"{backend.url}/v1/models")).get("data"))
     return tuple(ModelView(name=name) for model in found if (name := as_text(model.get("id"))))
+
+
+async def _has_metrics(session: "aiohttp.ClientSession", backend: Backend) -> bool | None:
+    if backend.kind is not BackendKind.VLLM:
+        return None
+    async with session.get(f"{backend.url}/metrics", allow_redirects=False) as answer:
+        return answer.status == 200
 
 
 async def _get(session: "aiohttp.ClientSession", url: str) -> Mapping[str, object]:
