@@ -10,7 +10,7 @@ from melodi.energy.attendance import Attendance, attendance
 from melodi.energy.bins import NS_PER_SECOND, Bin
 from melodi.energy.bounds import part_bounds
 from melodi.energy.claims import Party, claim
-from melodi.energy.columns import Rows, Vector, union_within
+from melodi.energy.columns import Mask, Rows, Vector, overlaps, union_within
 from melodi.energy.policies import Policy
 from melodi.energy.roster import END, LOAD_END, LOAD_START, START, Group, Guests
 
@@ -56,9 +56,8 @@ class Settlement:
     parts: Vector
     """A row for each of ACTIVE ... EXCLUSIVE_HIGH, a column for each guest."""
     by_policy: Vector
-    """A row for each policy: what it would give, beside the bounds; 0 where those do alone."""
-    divided: Vector
-    """A row for each policy: the active joules that it divided."""
+    """A row for each policy: what it would give, beside the bounds; 0 where those do alone.
+    Then a row for each: the active joules that it divided."""
     alone: int | None = None
     """The guest beside whom nobody can have been in service: all active energy is its own."""
     idle: float = 0.0
@@ -73,7 +72,7 @@ class _Table:
     """Those of one model in a bin: who is in service, who waits, what their policies say."""
 
     group: Group
-    members: Rows
+    members: "Rows | slice"
     waiting: Rows
     attendance: Attendance
     policies: Sequence[Policy]
@@ -97,6 +96,7 @@ class _Division:
     in_joules: bool
 
 
+_EVERYBODY = slice(None)
 PoliciesOf = Callable[[Group], Sequence[Policy]]
 
 
@@ -113,31 +113,30 @@ def settle(
     if bin_.joules is None:
         raise ValueError("an unmeasured bin has no joules to divide; count its seconds instead")
     idle, dynamic = split(bin_, setting.least_watts)
-    tables = [] if len(guests) == 0 else _tables(bin_, guests, groups, policies)
+    tables = _tables(bin_, guests, groups, policies) if len(guests) else []
     present = [one for one in tables if one.attendance.total > 0]
-    for one in present:
+    for table in present:
         if len(present) == 1 and setting.all_ours:
-            _teach(one, bin_, dynamic)
-        one.divisions = _divisions(one)
+            _teach(table, bin_, dynamic)
+        table.divisions = _divisions(table)
     claims = claim(
         dynamic, [one.party for one in present], setting.shares, exclusive=setting.exclusive
     )
-    total_tau = sum(one.attendance.total for one in present)
     kinds = len(tables[0].policies) if tables else 0
     settlement = Settlement(
         np.zeros((PARTS, len(guests))),
-        np.zeros((kinds, len(guests))),
-        np.zeros((kinds, len(guests))),
+        np.zeros((2 * kinds, len(guests))),
         idle=idle,
         foreign=claims.foreign,
         unattributed=claims.unattributed,
         unwatched=claims.unwatched,
     )
-    if total_tau > 0:
+    if present:
         used = idle * _union(present, guests, bin_) / bin_.length_ns
         settlement.idle = idle - used
+        idle_per_ns = used / sum(one.attendance.total for one in present)
         for table, joules in zip(present, claims.joules, strict=True):
-            _share_out(settlement, table, joules, idle_per_ns=used / total_tau)
+            _share_out(settlement, table, joules, idle_per_ns=idle_per_ns)
     _bound(settlement, bin_, guests, tables, setting, dynamic=dynamic)
     return settlement
 
@@ -153,29 +152,32 @@ def _tables(
     bin_: Bin, guests: Guests, groups: Sequence[Group], policies: PoliciesOf
 ) -> list[_Table]:
     """Everybody who may have been in service, by model, edges taken with their uncertainty."""
-    early, late = -bin_.half_width_ns, bin_.length_ns + bin_.half_width_ns
-    times = guests.times
-    served = (times[START] < late) & (times[END] > early)
-    if bin_.half_width_ns == 0:
-        served &= times[END] > times[START]
-    waiting = (times[LOAD_START] < late) & (times[LOAD_END] > early)
-    anybody_waits = bool(waiting.any())
     tables = []
     numbers = set(guests.group.tolist())
     for number in sorted(numbers):
-        here = served if len(numbers) == 1 else served & (guests.group == number)
-        waits = waiting if len(numbers) == 1 else waiting & (guests.group == number)
-        queue = guests.among(waits) if anybody_waits and waits.any() else None
+        here = None if len(numbers) == 1 else guests.group == number
+        served, waits = _both(here, guests.served), _both(here, guests.waiting)
+        present = guests if served is None else guests.among(served)
+        queue = None
+        if guests.waiting is not None and waits is not None and waits.any():
+            queue = guests.among(waits)
         tables.append(
             _Table(
                 groups[number],
-                here.nonzero()[0],
-                waits.nonzero()[0],
-                attendance(guests.among(here), bin_, waiting=queue),
+                _EVERYBODY if served is None else served.nonzero()[0],
+                np.zeros(0, np.intp) if queue is None or waits is None else waits.nonzero()[0],
+                attendance(present, bin_, waiting=queue),
                 policies(groups[number]),
             )
         )
     return tables
+
+
+def _both(one: Mask | None, other: Mask | None) -> Mask | None:
+    """Those in both; None is everybody."""
+    if one is None or other is None:
+        return other if one is None else one
+    return one & other
 
 
 def _teach(table: _Table, bin_: Bin, active: float) -> None:
@@ -214,9 +216,10 @@ def _share_out(settlement: Settlement, table: _Table, joules: float, *, idle_per
     parts[ACTIVE, members] = prefill + decode
     parts[PREFILL, members] = prefill
     parts[IDLE_SHARE, members] = own_idle
-    settlement.divided[best.policy, members] = prefill + decode
+    kinds = len(table.policies)
+    settlement.by_policy[kinds + best.policy, members] = prefill + decode
     if len(table.divisions) > 1:
-        settlement.by_policy[:, members] = prefill + decode + own_idle
+        settlement.by_policy[:kinds, members] = prefill + decode + own_idle
         for one in table.divisions[1:]:
             whole = one.weights.sum(axis=0) * (joules / one.total)
             settlement.by_policy[one.policy, members] = whole + own_idle
@@ -236,15 +239,16 @@ def _bound(
 ) -> None:
     """How far each part may be off."""
     parts = settlement.parts
-    seats = sum(len(one.members) + (len(one.waiting) > 0) for one in tables)
+    seats = sum(len(one.attendance.tau) + (len(one.waiting) > 0) for one in tables)
     for table in tables:
         members = table.members
         parts[EXCLUSIVE_HIGH, members] = dynamic
-        own = parts[ACTIVE, members]
-        if seats == 1 and setting.all_ours and len(members):
-            settlement.by_policy[:] = 0.0
-            settlement.alone = _bound_alone(parts, bin_, guests, int(members[0]), setting)
+        if seats == 1 and setting.all_ours and len(table.attendance.tau):
+            settlement.by_policy[: len(table.policies)] = 0.0
+            one = 0 if isinstance(members, slice) else int(members[0])
+            settlement.alone = _bound_alone(parts, bin_, guests, one, setting)
         elif len(table.divisions) > 1:
+            own = parts[ACTIVE, members]
             doubt = _doubt(bin_, table.attendance.tau, seats)
             doubt += _claim_doubt(float(own.sum()), dynamic)
             parts[DOUBT, members] = own * doubt
@@ -277,21 +281,23 @@ def _bound_alone(
     cutting those off would keep the errors of the other bins, which these make up for.
     """
     assert bin_.joules is not None
-    only = slice(one, one + 1)
-    shortest, longest = _extremes(bin_, guests.times[START, only], guests.times[END, only])
+    half, length = bin_.half_width_ns, bin_.length_ns
+    start, end = guests.times.item(START, one), guests.times.item(END, one)
+    shortest = max(0.0, min(max(end - half, start + half), length) - max(start + half, 0.0))
+    longest = max(0.0, min(end + half, length) - max(start - half, 0.0))
     low, high = part_bounds(
         bin_.joules,
-        bin_.length_ns / NS_PER_SECOND,
-        part_low_seconds=shortest.item() / NS_PER_SECOND,
-        part_high_seconds=longest.item() / NS_PER_SECOND,
+        length / NS_PER_SECOND,
+        part_low_seconds=shortest / NS_PER_SECOND,
+        part_high_seconds=longest / NS_PER_SECOND,
         min_watts=setting.least_watts,
         max_watts=setting.max_watts,
     )
-    point = parts[ACTIVE, one] + parts[IDLE_SHARE, one]
+    point = parts.item(ACTIVE, one) + parts.item(IDLE_SHARE, one)
     parts[LOW, one], parts[HIGH, one] = min(low, point), max(high, point)
-    if shortest.item() == 0:
+    if shortest == 0:
         return None
-    parts[EXCLUSIVE_LOW, one] = bin_.joules - setting.least_watts * bin_.length_ns / NS_PER_SECOND
+    parts[EXCLUSIVE_LOW, one] = bin_.joules - setting.least_watts * length / NS_PER_SECOND
     return one
 
 
@@ -299,25 +305,19 @@ def _bound_shared(
     parts: Vector,
     bin_: Bin,
     guests: Guests,
-    members: Rows,
+    members: "Rows | slice",
     setting: Setting,
     *,
     dynamic: float,
     seats: int,
 ) -> None:
     """None or all of the dynamic energy; of the idle power an equal part or, at times, all."""
-    times = guests.times
-    shortest, longest = _extremes(bin_, times[START, members], times[END, members])
+    half, length = bin_.half_width_ns, bin_.length_ns
+    start, end = guests.times[START, members], guests.times[END, members]
+    surely_end = np.minimum(np.maximum(end - half, start + half), length)
+    shortest = np.maximum(surely_end - np.maximum(start + half, 0.0), 0.0)
+    longest = overlaps(start - half, end + half, float(length))
     watts_ns = setting.least_watts / NS_PER_SECOND
     point = parts[ACTIVE, members] + parts[IDLE_SHARE, members]
     parts[LOW, members] = np.minimum(watts_ns * shortest / seats, point)
     parts[HIGH, members] = np.maximum(dynamic + watts_ns * longest, point)
-
-
-def _extremes(bin_: Bin, start: Vector, end: Vector) -> tuple[Vector, Vector]:
-    """How long services overlap the bin, at least and at most: all edges may be off."""
-    half, length = bin_.half_width_ns, bin_.length_ns
-    least_end = np.minimum(np.maximum(end - half, start + half), length)
-    shortest = np.maximum(0.0, least_end - np.maximum(start + half, 0.0))
-    longest = np.minimum(end + half, length) - np.maximum(start - half, 0.0)
-    return shortest, np.maximum(0.0, longest)

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 Vector = npt.NDArray[np.float64]
 Kind = TypeVar("Kind", bound=np.generic)
+Mask = npt.NDArray[np.bool_]
 Rows = npt.NDArray[np.intp]
 
 

@@ -204,15 +204,16 @@ class DomainBooks:
         )
         if settlement.unwatched and not setting.exclusive and setting.shares is not None:
             reasons = reasons | {"foreign_unknown"}
-        if len(guests):
-            gone = self._roster.gone[guests.rows]
-            if gone.any():
-                lost = settlement.parts[:, gone][[ACTIVE, IDLE_SHARE, LOAD]]
-                settlement.unattributed += float(lost.sum())
-                settlement.parts[:, gone] = 0.0
-            self.tallies.add(guests, bin_, settlement, idle_watts=setting.idle_watts)
-            self.tallies.explain(guests.rows, reasons)
         self.usage.forget(bin_.end_ns)
+        if not len(guests):
+            return settlement
+        gone = self._roster.gone[guests.rows]
+        if gone.any():
+            lost = settlement.parts[:, gone][[ACTIVE, IDLE_SHARE, LOAD]]
+            settlement.unattributed += float(lost.sum())
+            settlement.parts[:, gone] = 0.0
+        self.tallies.add(guests, bin_, settlement, idle_watts=setting.idle_watts)
+        self.tallies.explain(guests.rows, reasons)
         return settlement
 
     def _policies_of(self, group: Group) -> Sequence[Policy]:
@@ -228,17 +229,20 @@ class DomainBooks:
     def _idle_since(self, bin_: Bin, guests: Guests) -> int | None:
         """How long before the bin the last service ended, in ns; None: there was none yet."""
         if len(guests):
-            last = guests.times[[END, LOAD_END]].max()
-            busy_ns = bin_.start_ns + int(min(last, float(bin_.length_ns)))
+            last = guests.times[END].max()
+            if guests.waiting is not None:
+                last = max(last, guests.times[LOAD_END].max())
+            busy_ns = bin_.start_ns + int(min(float(last), float(bin_.length_ns)))
             self._busy_ns = max(busy_ns, self._busy_ns or busy_ns)
         return None if self._busy_ns is None else max(0, bin_.start_ns - self._busy_ns)
 
 
 def _enter(account: MinuteAccounts, settlement: Settlement, *, tail: bool) -> None:
-    active, idle_share, load = settlement.parts[[ACTIVE, IDLE_SHARE, LOAD]].sum(axis=1).tolist()
-    account.active_joules += active
-    account.idle_share_joules += idle_share
-    account.load_joules += load
+    if settlement.parts.size:
+        given = settlement.parts.sum(axis=1).tolist()
+        account.active_joules += given[ACTIVE]
+        account.idle_share_joules += given[IDLE_SHARE]
+        account.load_joules += given[LOAD]
     account.idle_joules += settlement.idle
     account.foreign_joules += settlement.foreign
     account.unattributed_joules += settlement.unattributed

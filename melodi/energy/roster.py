@@ -6,19 +6,20 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from melodi.energy.bins import Bin, Interval, Span
-from melodi.energy.columns import Rows, Vector, grown
+from melodi.energy.columns import Mask, Rows, Vector, grown, overlaps
 
 START, END, PREFILL, FIRST, LOAD_START, LOAD_END = range(6)
 """Times of a request: its service, when its prompt was read until its first token, its load."""
-INPUT, UNCACHED, OUTPUT, PER_PIECE, COUNTED = range(5)
-"""Its tokens: of the prompt, those not cached, of the answer, per piece; 1 if they are known."""
+INPUT, PREFILL_RATE, DECODE_RATE, PER_PIECE, COUNTED = range(5)
+"""Its tokens: of the prompt, prefilled and decoded a ns, per piece; 1 where they are known."""
 NOT_YET_NS = 1 << 60
 """Later than anything: the end of a request that still runs."""
 NEVER_NS = -1
 UNSEEN = array("q")
+NOTHING = (0.0, 0.0, 0.0, 0.0, 1.0)
+"""The tokens of a request that was never in service."""
 
 
 class Group(NamedTuple):
@@ -31,7 +32,7 @@ class Group(NamedTuple):
 UNKNOWN = Group("", "")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Guests:
     """Some requests as they stand to one bin: columns, times in ns from the bin's start."""
 
@@ -40,14 +41,24 @@ class Guests:
     counts: Vector
     group: Rows
     arrivals: "list[array[int]]"
+    tau: Vector
+    """How long each was in service."""
+    waiting: Mask | None = None
+    """Who waited for a load in the bin; None: nobody."""
+    served: Mask | None = None
+    """Who may have been in service, edges taken with their uncertainty; None: everybody."""
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def among(self, chosen: npt.NDArray[np.bool_]) -> "Guests":
+    @classmethod
+    def none(cls) -> "Guests":
+        """Nobody."""
+        rows = np.zeros(0, np.intp)
+        return cls(rows, np.zeros((6, 0)), np.zeros((5, 0)), rows, [], np.zeros(0))
+
+    def among(self, chosen: Mask) -> "Guests":
         """Only those chosen."""
-        if chosen.all():
-            return self
         arrivals = [one for one, keep in zip(self.arrivals, chosen.tolist(), strict=True) if keep]
         return Guests(
             self.rows[chosen],
@@ -55,7 +66,11 @@ class Guests:
             self.counts[:, chosen],
             self.group[chosen],
             arrivals,
+            self.tau[chosen],
         )
+
+
+NOBODY = Guests.none()
 
 
 class Roster:
@@ -72,6 +87,7 @@ class Roster:
         self.groups = [UNKNOWN]
         self._numbers = {UNKNOWN: 0}
         self._holders: list[int] = []
+        self._loads = 0
         self._free: list[int] = []
 
     @property
@@ -98,12 +114,18 @@ class Roster:
         load = (NEVER_NS, NEVER_NS)
         if span.load is not None:
             load = (span.load.start_ns, span.load.end_ns)
+            self._loads += 1
         prefill = (start_ns, start_ns if first_ns is None else max(start_ns, first_ns))
-        if work is not None:
+        if start_ns == end_ns:
+            self.counts[row] = NOTHING
+        elif work is not None:
             prefill = work.prefill_ns(start_ns, end_ns, first_token_ns=first_ns)
             self.counts[row] = (
-                *(work.input_tokens, work.prefill_tokens, work.output_tokens),
-                *(work.per_piece, 1.0),
+                work.input_tokens,
+                work.prefill_tokens / (prefill[1] - prefill[0]),
+                max(0, work.output_tokens - 1) / max(1, end_ns - prefill[1]),
+                work.per_piece,
+                1.0,
             )
             self.arrivals[row] = work.arrivals_ns
         self.times[row] = (start_ns, end_ns, *prefill, *load)
@@ -128,14 +150,27 @@ class Roster:
 
     def touching(self, rows: Rows, bin_: Bin) -> Guests:
         """Those of `rows` whose service, or the load they waited for, may overlap the bin."""
+        if not len(rows):
+            return NOBODY
         times = (self.times[rows] - bin_.start_ns).astype(np.float64).T
-        early, late = -bin_.half_width_ns, bin_.length_ns + bin_.half_width_ns
-        near = (times[START] < late) & (times[END] > early)
-        near |= (times[LOAD_START] < late) & (times[LOAD_END] > early)
+        length, half = bin_.length_ns, bin_.half_width_ns
+        served = (times[START] < length + half) & (times[END] > -half)
+        if half == 0:
+            served &= times[END] > times[START]
+        waiting = None
+        if self._loads:
+            waiting = (times[LOAD_START] < length + half) & (times[LOAD_END] > -half)
+            waiting = waiting if waiting.any() else None
+        near = served if waiting is None else served | waiting
         if not near.all():
-            rows, times = rows[near], times[:, near]
+            rows, times, served = rows[near], times[:, near], served[near]
+            waiting = None if waiting is None else waiting[near]
         arrivals = [self.arrivals[row] for row in rows.tolist()]
-        return Guests(rows, times, self.counts[rows].T, self.group[rows], arrivals)
+        tau = overlaps(times[START], times[END], float(length))
+        guests = Guests(rows, times, self.counts[rows].T, self.group[rows], arrivals, tau)
+        if waiting is not None:
+            guests.waiting, guests.served = waiting, served
+        return guests
 
     def _number(self, group: Group) -> int:
         if group not in self._numbers:
@@ -146,6 +181,7 @@ class Roster:
     def _clear(self, row: int) -> None:
         if self.gone[row] and self._holders[row] == 0:
             self.arrivals[row] = UNSEEN
+            self._loads -= int(self.times[row, LOAD_END] != NEVER_NS)
             self._free.append(row)
 
     def _grow(self) -> None:

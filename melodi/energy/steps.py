@@ -1,6 +1,7 @@
 """What an engine step costs, fitted from bins: so much fixed, so much for each piece of work."""
 
 from collections import deque
+from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
@@ -44,7 +45,8 @@ class StepCosts:
             self._costs is None or self._learned % REFIT_EVERY == 0
         ):
             rows = self._rows[: self._learned]
-            self._costs = non_negative_fit(rows[:, :4], rows[:, 4])
+            known = [0, 1, 2, 3] if self._costs is None else self._costs.nonzero()[0].tolist()
+            self._costs = non_negative_fit(rows[:, :4], rows[:, 4], first=known)
 
     def weigh(self, tokens: Tokens) -> Vector | None:
         """Joules of each by the fitted costs: a row of its prefill, a row of its decoding.
@@ -63,10 +65,12 @@ class StepCosts:
         return np.array((prefill, decode))
 
 
-def non_negative_fit(rows: Vector, targets: Vector) -> Vector:
+def non_negative_fit(
+    rows: Vector, targets: Vector, *, first: Sequence[int] = (0, 1, 2, 3)
+) -> Vector:
     """Least squares with no coefficient below 0.
 
-    `rows` is (n, 4), `targets` (n,). Coefficients are the optimum where those above 0 solve the
+    `rows` is (n, 4), `targets` (n,); `first` is tried first: which may be above 0. Coefficients are the optimum where those above 0 solve the
     equations of their own and no other would lower the error by rising from 0
     (Karush-Kuhn-Tucker); with four there are fifteen sets to try.
     """
@@ -76,8 +80,8 @@ def non_negative_fit(rows: Vector, targets: Vector) -> Vector:
     gram, moment = scaled.T @ scaled, scaled.T @ targets
     best: Vector = np.zeros(rows.shape[1])
     best_gain = 0.0
-    for chosen in _SETS:
-        solution = np.linalg.lstsq(gram[np.ix_(chosen, chosen)], moment[chosen], rcond=1e-9)[0]
+    for chosen in (list(first), *_SETS):
+        solution = np.linalg.lstsq(gram[chosen][:, chosen], moment[chosen], rcond=1e-9)[0]
         gain = float(moment[chosen] @ solution)
         if (solution < 0).any() or gain <= best_gain:
             continue

@@ -49,21 +49,20 @@ class Tallies:
         self, guests: Guests, bin_: Bin, settlement: Settlement, *, idle_watts: float | None
     ) -> None:
         """Take everybody's parts of a measured bin."""
-        rows, times, length = guests.rows, guests.times, float(bin_.length_ns)
+        rows, length = guests.rows, float(bin_.length_ns)
         self._pass_by(rows, bin_)
-        tau = overlaps(times[START], times[END], length)
         more = np.zeros((POLICIES - PARTS, len(rows)))
-        more[COVERED - PARTS] = tau
-        more[LOAD_COVERED - PARTS] = overlaps(times[LOAD_START], times[LOAD_END], length)
-        more[COMPANY - PARTS] = tau * (tau.sum() / length)
+        more[COVERED - PARTS] = guests.tau
+        more[COMPANY - PARTS] = guests.tau * (float(guests.tau.sum()) / length)
+        if guests.waiting is not None:
+            load_start, load_end = guests.times[LOAD_START], guests.times[LOAD_END]
+            more[LOAD_COVERED - PARTS] = overlaps(load_start, load_end, length)
         if idle_watts is None:
             more[UNDIVIDED - PARTS] = length
         if settlement.alone is not None and not self._alone[rows[settlement.alone]]:
             slack = idle_joules(idle_watts, 2 * bin_.half_width_ns)
             more[ALONE_SLACK - PARTS, settlement.alone] = slack
-        self._sums[rows] += np.concatenate(
-            (settlement.parts, more, settlement.by_policy, settlement.divided)
-        ).T
+        self._sums[rows] += np.concatenate((settlement.parts, more, settlement.by_policy)).T
         self._alone[rows] = False
         if settlement.alone is not None:
             self._alone[rows[settlement.alone]] = True

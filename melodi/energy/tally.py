@@ -28,7 +28,7 @@ class DomainFacts:
     exclusive: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Tally:
     """The sum of one request's parts of one domain, over its closed bins; joules and ns."""
 

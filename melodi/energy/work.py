@@ -53,7 +53,7 @@ class Work:
     def prefill_ns(
         self, start_ns: int, end_ns: int, *, first_token_ns: int | None
     ) -> tuple[int, int]:
-        """When the prompt was read, in a service from `start_ns` to `end_ns`.
+        """When the prompt was read, in a service from `start_ns` to `end_ns`; never an instant.
 
         It was the last step before the first token, as long as it took; what lies before is
         waiting. Where the first token was not seen, it came early in a service of equal steps.
@@ -66,9 +66,8 @@ class Work:
         else:
             first_ns = max(first_token_ns, start_ns)
             pace_ns = max(0, end_ns - first_ns) / max(1, decoding)
-        if not decoding:
-            return start_ns, first_ns
-        return max(start_ns, first_ns - round(steps * pace_ns)), first_ns
+        begin_ns = first_ns - round(steps * pace_ns) if decoding else start_ns
+        return min(max(start_ns, begin_ns), first_ns - 1), first_ns
 
 
 @dataclass(frozen=True, slots=True)
