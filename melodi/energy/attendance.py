@@ -15,7 +15,7 @@ from melodi.energy.roster import (
     START,
     Guests,
 )
-from melodi.energy.work import Tokens, arrived
+from melodi.energy.work import Tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def _tokens(guests: Guests, bin_: Bin, *, union: float) -> Tokens | None:
     # The stream that decoded longest sets the pace of the engine while anybody was served.
     lead = int((streamed * decoding).argmax()) if len(guests) else -1
     if lead >= 0 and streamed[lead]:
-        seen_before, seen = arrived(guests.arrivals, per_piece, bin_.start_ns, bin_.end_ns)
+        seen_before, seen = guests.arrived
         came = np.maximum(seen - 1.0, 0.0) - np.maximum(seen_before - 1.0, 0.0)
         if decoding[lead] > 0:
             steps = float(came[lead] / decoding[lead] * union)

@@ -8,6 +8,7 @@ import numpy.typing as npt
 Vector = npt.NDArray[np.float64]
 Kind = TypeVar("Kind", bound=np.generic)
 Mask = npt.NDArray[np.bool_]
+Times = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.intp]
 
 

@@ -10,7 +10,7 @@ from melodi.energy.domain_books import MAX_OPEN_NS, DomainBooks
 from melodi.energy.policies import Policy
 from melodi.energy.roster import Roster
 from melodi.energy.tally import DomainFacts, Tally
-from melodi.energy.total import RequestEnergy, total, unmeasured
+from melodi.energy.total import Footprint, RequestEnergy, total, unmeasured
 from melodi.energy.usage import Usage
 
 MAX_SETTLE_NS = 3 * NS_PER_SECOND
@@ -69,6 +69,7 @@ class Ledger:
         self._roster = Roster()
         self._domains: dict[str, DomainBooks] = {}
         self._entries: dict[str, _Entry] = {}
+        self._footprints: dict[tuple[str, ...], Footprint] = {}
         self.settle_ns = 0
         for facts in domains:
             self.introduce(facts)
@@ -97,6 +98,7 @@ class Ledger:
             )
         else:
             books.change_meter(facts)
+        self._footprints.clear()
         slowest_ns = max(one.facts.refresh_ns for one in self._domains.values())
         self.settle_ns = min(2 * slowest_ns, MAX_SETTLE_NS)
 
@@ -221,11 +223,17 @@ class Ledger:
                 )
                 for name, tally in tallies.items()
             },
-            {name: tally.facts for name, tally in tallies.items()},
+            self._footprint(tuple(tallies)),
             prefill_joules=sum(one.prefill for one in tallies.values()) if first_seen else None,
             policy=self._policy_of(tallies.values()),
             concurrency_mean=_concurrency(tallies.values()),
         )
+
+    def _footprint(self, domains: tuple[str, ...]) -> Footprint:
+        if domains not in self._footprints:
+            facts = [self._domains[name].facts for name in domains]
+            self._footprints[domains] = Footprint.of(facts)
+        return self._footprints[domains]
 
     def _heard(self, name: str, service: Interval) -> Interval:
         """The part of a service that the domain's sensor has told of so far."""

@@ -1,14 +1,14 @@
 """Everybody in the books as columns: one row per request, the same row in every domain."""
 
-from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
+from melodi.energy.arrivals import Arrivals
 from melodi.energy.bins import Bin, Interval, Span
-from melodi.energy.columns import Mask, Rows, Vector, grown, overlaps
+from melodi.energy.columns import Mask, Rows, Times, Vector, grown, overlaps
 
 START, END, PREFILL, FIRST, LOAD_START, LOAD_END = range(6)
 """Times of a request: its service, when its prompt was read until its first token, its load."""
@@ -17,7 +17,6 @@ INPUT, PREFILL_RATE, DECODE_RATE, PER_PIECE, COUNTED = range(5)
 NOT_YET_NS = 1 << 60
 """Later than anything: the end of a request that still runs."""
 NEVER_NS = -1
-UNSEEN = array("q")
 NOTHING = (0.0, 0.0, 0.0, 0.0, 1.0)
 """The tokens of a request that was never in service."""
 
@@ -40,7 +39,8 @@ class Guests:
     times: Vector
     counts: Vector
     group: Rows
-    arrivals: "list[array[int]]"
+    arrived: Vector
+    """Output tokens that had arrived at the bin's start, and at its end."""
     tau: Vector
     """How long each was in service."""
     waiting: Mask | None = None
@@ -55,17 +55,16 @@ class Guests:
     def none(cls) -> "Guests":
         """Nobody."""
         rows = np.zeros(0, np.intp)
-        return cls(rows, np.zeros((6, 0)), np.zeros((5, 0)), rows, [], np.zeros(0))
+        return cls(rows, np.zeros((6, 0)), np.zeros((5, 0)), rows, np.zeros((2, 0)), np.zeros(0))
 
     def among(self, chosen: Mask) -> "Guests":
         """Only those chosen."""
-        arrivals = [one for one, keep in zip(self.arrivals, chosen.tolist(), strict=True) if keep]
         return Guests(
             self.rows[chosen],
             self.times[:, chosen],
             self.counts[:, chosen],
             self.group[chosen],
-            arrivals,
+            self.arrived[:, chosen],
             self.tau[chosen],
         )
 
@@ -83,7 +82,7 @@ class Roster:
         self.ended = np.zeros(0, np.bool_)
         self.gone = np.zeros(0, np.bool_)
         """Its record was given out without waiting any longer: its share is nobody's."""
-        self.arrivals: list[array[int]] = []
+        self._arrivals = Arrivals()
         self.groups = [UNKNOWN]
         self._numbers = {UNKNOWN: 0}
         self._holders: list[int] = []
@@ -93,7 +92,7 @@ class Roster:
     @property
     def capacity(self) -> int:
         """Rows that there are, taken or free."""
-        return len(self.arrivals)
+        return len(self._holders)
 
     def enter(self, sent_ns: int, *, holders: int) -> int:
         """A row for a request that begins, until so many have let go of it and it is over."""
@@ -127,7 +126,8 @@ class Roster:
                 work.per_piece,
                 1.0,
             )
-            self.arrivals[row] = work.arrivals_ns
+            if work.per_piece > 0:
+                self._arrivals.put(row, work.arrivals_ns, start_ns, end_ns)
         self.times[row] = (start_ns, end_ns, *prefill, *load)
         self.group[row] = self._number(Group(span.backend, span.model))
         self.ended[row] = True
@@ -152,25 +152,39 @@ class Roster:
         """Those of `rows` whose service, or the load they waited for, may overlap the bin."""
         if not len(rows):
             return NOBODY
-        times = (self.times[rows] - bin_.start_ns).astype(np.float64).T
-        length, half = bin_.length_ns, bin_.half_width_ns
-        served = (times[START] < length + half) & (times[END] > -half)
-        if half == 0:
-            served &= times[END] > times[START]
+        times = self.times[rows]
+        start, end = times[:, START], times[:, END]
+        early, late = bin_.start_ns - bin_.half_width_ns, bin_.end_ns + bin_.half_width_ns
+        served = (start < late) & (end > early)
+        if bin_.half_width_ns == 0:
+            served &= end > start
         waiting = None
         if self._loads:
-            waiting = (times[LOAD_START] < length + half) & (times[LOAD_END] > -half)
+            waiting = (times[:, LOAD_START] < late) & (times[:, LOAD_END] > early)
             waiting = waiting if waiting.any() else None
         near = served if waiting is None else served | waiting
         if not near.all():
-            rows, times, served = rows[near], times[:, near], served[near]
+            rows, times, served = rows[near], times[near], served[near]
             waiting = None if waiting is None else waiting[near]
-        arrivals = [self.arrivals[row] for row in rows.tolist()]
-        tau = overlaps(times[START], times[END], float(length))
-        guests = Guests(rows, times, self.counts[rows].T, self.group[rows], arrivals, tau)
-        if waiting is not None:
-            guests.waiting, guests.served = waiting, served
-        return guests
+        return self._guests(rows, times, bin_, served if waiting is not None else None, waiting)
+
+    def _guests(
+        self, rows: Rows, times: Times, bin_: Bin, served: Mask | None, waiting: Mask | None
+    ) -> Guests:
+        relative = (times - bin_.start_ns).astype(np.float64).T
+        counts = self.counts[rows].T
+        ends = np.array(((bin_.start_ns,), (bin_.end_ns,)))
+        edges = np.minimum(np.maximum(ends, times[:, START]), times[:, END] + 1)
+        return Guests(
+            rows,
+            relative,
+            counts,
+            self.group[rows],
+            self._arrivals.before(rows, edges) * counts[PER_PIECE],
+            overlaps(relative[START], relative[END], float(bin_.length_ns)),
+            waiting,
+            served,
+        )
 
     def _number(self, group: Group) -> int:
         if group not in self._numbers:
@@ -180,7 +194,7 @@ class Roster:
 
     def _clear(self, row: int) -> None:
         if self.gone[row] and self._holders[row] == 0:
-            self.arrivals[row] = UNSEEN
+            self._arrivals.drop(row)
             self._loads -= int(self.times[row, LOAD_END] != NEVER_NS)
             self._free.append(row)
 
@@ -189,6 +203,6 @@ class Roster:
         self.times, self.counts = grown(self.times, more), grown(self.counts, more)
         self.group = grown(self.group, more)
         self.ended, self.gone = grown(self.ended, more), grown(self.gone, more)
-        self.arrivals += [UNSEEN] * more
+        self._arrivals.resize(more)
         self._holders += [0] * more
         self._free += reversed(range(before, before + more))

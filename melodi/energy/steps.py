@@ -12,7 +12,7 @@ from melodi.energy.work import Tokens
 
 ROWS_KEPT = 400
 ROWS_NEEDED = 30
-REFIT_EVERY = 10
+REFIT_EVERY = 20
 BINS_A_ROW = 8
 """A row sums bins that follow one another, so that what an edge puts into the wrong one of two
 is right again; with one bin a row such errors pull the costs of work towards 0."""
@@ -70,9 +70,9 @@ def non_negative_fit(
 ) -> Vector:
     """Least squares with no coefficient below 0.
 
-    `rows` is (n, 4), `targets` (n,); `first` is tried first: which may be above 0. Coefficients are the optimum where those above 0 solve the
+    `rows` is (n, 4), `targets` (n,). Coefficients are the optimum where those above 0 solve the
     equations of their own and no other would lower the error by rising from 0
-    (Karush-Kuhn-Tucker); with four there are fifteen sets to try.
+    (Karush-Kuhn-Tucker). With four there are fifteen sets to try; `first` is tried first.
     """
     scale: Vector = np.abs(rows).max(axis=0)
     scale[scale == 0] = 1.0

@@ -8,7 +8,10 @@ from melodi.energy.record import DomainEnergy, Quality
 
 MEASURED_REFRESHES = 10
 INTERPOLATED_REFRESHES = 2
-GAPS = frozenset({"stall", "suspended", "forced_close", "meter_changed"})
+GAPS = frozenset({"stall", "suspended", "forced_close", "unmeasured", "meter_changed"})
+_NO_REASON: Set[str] = frozenset()
+_UNMEASURED = frozenset({"unmeasured"})
+_LOAD_UNMEASURED = frozenset({"load_unmeasured"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,49 +62,39 @@ class Tally:
     idle_watts: float | None
     reasons: Set[str]
 
-    @property
-    def joules(self) -> float:
-        return self.active + self.idle_share
-
     def energy(self, service: Interval, *, load: Interval | None) -> DomainEnergy:
         """The domain's part of the record of a request with this service and model load."""
         reasons = self.reasons | self._shortcomings(service, load)
-        known = self.covered_ns > 0
+        known, joules = self.covered_ns > 0, self.active + self.idle_share
         divided = known and self.undivided_ns == 0
         unseen = self._most_unseen(service)
         bounded = known and unseen is not None
         # Sums of the same parts in another order may differ in the last digit.
-        low = min(self.joules, max(0.0, self.low + min(self.by_policy) - self.doubt))
-        high = max(self.joules, self.high + max(self.by_policy) + self.doubt + (unseen or 0))
+        low = min(joules, max(0.0, self.low + min(self.by_policy) - self.doubt))
+        high = max(joules, self.high + max(self.by_policy) + self.doubt + (unseen or 0))
+        exclusive_low = max(0.0, self.exclusive_low - self.alone_slack)
+        exclusive_high = self.exclusive_high + self._edge_slack() + (unseen or 0)
         return DomainEnergy(
             scope=self.facts.scope,
             source=self.facts.source,
-            joules=self.joules if known else None,
+            joules=joules if known else None,
             active_joules=self.active if divided else None,
             idle_share_joules=self.idle_share if divided else None,
             load_joules=self._load_joules(load, known=known),
             low_joules=low if known else None,
             high_joules=high if bounded else None,
-            exclusive_low_joules=(
-                max(0.0, self.exclusive_low - self.alone_slack) if divided else None
-            ),
-            exclusive_high_joules=(
-                self.exclusive_high + self._edge_slack() + (unseen or 0)
-                if bounded and divided
-                else None
-            ),
+            exclusive_low_joules=exclusive_low if divided else None,
+            exclusive_high_joules=exclusive_high if bounded and divided else None,
             idle_watts=self.idle_watts,
             quality=self._quality(service, reasons),
             reasons=tuple(sorted(reasons)),
         )
 
-    def _shortcomings(self, service: Interval, load: Interval | None) -> set[str]:
-        found = set()
-        if self.covered_ns < service.length_ns or self.covered_ns == 0:
-            found.add("unmeasured")
-        if load is not None and self.load_covered_ns < load.length_ns:
-            found.add("load_unmeasured")
-        return found
+    def _shortcomings(self, service: Interval, load: Interval | None) -> Set[str]:
+        whole = 0 < self.covered_ns >= service.length_ns
+        if load is None or self.load_covered_ns >= load.length_ns:
+            return _NO_REASON if whole else _UNMEASURED
+        return _LOAD_UNMEASURED if whole else _UNMEASURED | _LOAD_UNMEASURED
 
     def _load_joules(self, load: Interval | None, *, known: bool) -> float | None:
         """Joules of the load; 0 where there was none, None where nobody measured it."""
@@ -138,7 +131,7 @@ class Tally:
             return Quality.NONE
         if self.facts.estimated:
             return Quality.ESTIMATED
-        if "unmeasured" in reasons or not GAPS.isdisjoint(reasons):
+        if not GAPS.isdisjoint(reasons):
             return Quality.GAP
         if refreshes < INTERPOLATED_REFRESHES:
             return Quality.SUB_SENSOR

@@ -8,8 +8,8 @@ from melodi.energy.record import DomainEnergy, EnergyRecord, Quality
 from melodi.energy.tally import DomainFacts
 
 KINDS = ("gpu", "cpu", "dram", "platform")
-BEST_FIRST = tuple(Quality)
-PARTS = attrgetter(
+_RANKS = {word: rank for rank, word in enumerate(Quality)}
+_PARTS = attrgetter(
     *("joules", "active_joules", "idle_share_joules", "load_joules", "low_joules", "high_joules"),
     *("exclusive_low_joules", "exclusive_high_joules"),
 )
@@ -63,35 +63,59 @@ def charged(record: EnergyRecord, energy: RequestEnergy) -> EnergyRecord:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """The domains that a request runs on, and what is said of them together.
+
+    They must not contain each other (the daemon offers summable ones only).
+    """
+
+    origin: str
+    name: str
+    domains: Mapping[str, tuple[str, ...]]
+    """The names of the domains by kind."""
+    uncertainty: float | None
+    """The sensors' systematic error; exact for the simulator, unknown for an estimate."""
+
+    @classmethod
+    def of(cls, facts: Sequence[DomainFacts]) -> "Footprint":
+        """Raises ValueError where simulated and sensed domains would be mixed."""
+        origins = {one.origin for one in facts}
+        if len(origins) > 1:
+            raise ValueError("a record cannot mix simulated and sensed domains; list its devices")
+        kinds = {one.kind for one in facts}
+        origin = origins.pop()
+        uncertainty = 0.0 if origin == "simulator" else SENSOR_UNCERTAINTY
+        return cls(
+            origin,
+            "+".join(kind for kind in KINDS if kind in kinds),
+            {kind: tuple(one.name for one in facts if one.kind == kind) for kind in kinds},
+            None if any(one.estimated for one in facts) else uncertainty,
+        )
+
+
 def total(
     domains: Mapping[str, DomainEnergy],
-    facts: Mapping[str, DomainFacts],
+    footprint: Footprint,
     *,
     prefill_joules: float | None,
     policy: tuple[str, int],
     concurrency_mean: float | None,
 ) -> RequestEnergy:
-    """Add the domains up; `prefill_joules` is None where the first token was not seen.
-
-    The domains must not contain each other (the daemon offers summable ones only).
-    """
-    known = [facts[name] for name in domains]
-    kinds = {one.kind for one in known}
-    quality = max((one.quality for one in domains.values()), key=BEST_FIRST.index)
-    reasons = set().union(*(one.reasons for one in domains.values()))
-    sums = [_sum(parts) for parts in zip(*map(PARTS, domains.values()), strict=True)]
+    """Add the domains up; `prefill_joules` is None where the first token was not seen."""
+    quality = max((one.quality for one in domains.values()), key=_RANKS.__getitem__)
+    reasons = {reason for one in domains.values() for reason in one.reasons}
+    sums = [_sum(parts) for parts in zip(*map(_PARTS, domains.values()), strict=True)]
     energy, active, idle_share, load, low, high, exclusive_low, exclusive_high = sums
     if active is None:
         prefill_joules = None
-
-    def of_kind(kind: str) -> float | None:
-        if kind not in kinds:
-            return None
-        return _sum([one.joules for name, one in domains.items() if facts[name].kind == kind])
-
+    of_kind = {
+        kind: _sum([domains[name].joules for name in names])
+        for kind, names in footprint.domains.items()
+    }
     return RequestEnergy(
-        origin=_one_origin({one.origin for one in known}),
-        footprint="+".join(kind for kind in KINDS if kind in kinds),
+        origin=footprint.origin,
+        footprint=footprint.name,
         energy_joules=energy,
         active_joules=active,
         idle_share_joules=idle_share,
@@ -100,14 +124,14 @@ def total(
         decode_joules=(
             None if active is None or prefill_joules is None else active - prefill_joules
         ),
-        gpu_joules=of_kind("gpu"),
-        cpu_joules=of_kind("cpu"),
-        dram_joules=of_kind("dram"),
+        gpu_joules=of_kind.get("gpu"),
+        cpu_joules=of_kind.get("cpu"),
+        dram_joules=of_kind.get("dram"),
         low_joules=low,
         high_joules=high,
         exclusive_low_joules=exclusive_low,
         exclusive_high_joules=exclusive_high,
-        sensor_uncertainty_ratio=_uncertainty(known),
+        sensor_uncertainty_ratio=footprint.uncertainty,
         domains=dict(domains),
         policy=policy[0],
         policy_version=policy[1],
@@ -119,18 +143,4 @@ def total(
 
 def _sum(parts: Sequence[float | None]) -> float | None:
     """The sum, or None as soon as one part is unknown."""
-    known = [one for one in parts if one is not None]
-    return sum(known) if len(known) == len(parts) else None
-
-
-def _one_origin(origins: set[str]) -> str:
-    if len(origins) > 1:
-        raise ValueError("a record cannot mix simulated and sensed domains; list its devices")
-    return origins.pop()
-
-
-def _uncertainty(known: Sequence[DomainFacts]) -> float | None:
-    """The sensors' systematic error; exact for the simulator, unknown for an estimate."""
-    if any(one.estimated for one in known):
-        return None
-    return 0.0 if all(one.origin == "simulator" for one in known) else SENSOR_UNCERTAINTY
+    return None if None in parts else sum(parts)  # type: ignore[arg-type]

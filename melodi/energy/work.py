@@ -1,11 +1,8 @@
 """The tokens of requests in time: what a policy weighs."""
 
 from array import array
-from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-
-import numpy as np
 
 from melodi.energy.columns import Vector
 
@@ -82,12 +79,3 @@ class Tokens:
     """Engine steps that each was in, as far as `steps` is known."""
     steps: float
     """Engine steps of the bin; 0 where nothing streamed in it, which leaves them unknown."""
-
-
-def arrived(
-    arrivals: Sequence["array[int]"], per_piece: Vector, start_ns: int, end_ns: int
-) -> tuple[Vector, Vector]:
-    """Output tokens of each stream that arrived before a stretch, and before its end."""
-    before = np.array([bisect_left(one, start_ns) for one in arrivals], float)
-    after = np.array([bisect_left(one, end_ns) for one in arrivals], float)
-    return before * per_piece, after * per_piece
