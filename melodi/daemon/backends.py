@@ -38,6 +38,7 @@ class Backends:
         self._named: dict[str, tuple[str, ...] | None] = {}
         self._usable: list[Domain] = []
         self._placements: Mapping[str, Placement] = {}
+        self._charges: dict[str, Charge] = {}
         self.measured(domains)
         self._views: dict[str, BackendView] = {}
 
@@ -62,6 +63,7 @@ class Backends:
         }
         added = summable(domains)
         self._usable = [domain for domain in domains if domain.name in added]
+        self._charges = {name: self._charge(name) for name in self._backends}
 
     def domains_of(self, name: str) -> tuple[str, ...]:
         """The power domains that the backend's requests are charged to."""
@@ -72,18 +74,7 @@ class Backends:
 
         Until its processes have been seen on a GPU it may be on any.
         """
-        named = self._named.get(name)
-        if named is not None or name not in self._backends:
-            return Charge(named or (), "settings")
-        placement = self._placements.get(name)
-        on = placement.gpus if placement is not None else None
-        doubtful = [one for one in self._usable if one.kind is Kind.GPU and not one.exclusive]
-        charged = tuple(
-            one.name for one in self._usable if not on or one not in doubtful or one.name in on
-        )
-        if not doubtful:
-            return Charge(charged, "all")
-        return Charge(charged, "processes" if on else "assumed")
+        return self._charges.get(name, Charge((), "settings"))
 
     def doubts(self, name: str, began: Charge) -> tuple[str, ...]:
         """Why the charge of a request that has just ended may be wrong."""
@@ -103,6 +94,20 @@ class Backends:
     def place(self, placements: Mapping[str, Placement]) -> None:
         """Where the backends have just been seen."""
         self._placements = placements
+        self._charges = {name: self._charge(name) for name in self._backends}
+
+    def _charge(self, name: str) -> Charge:
+        named = self._named[name]
+        if named is not None:
+            return Charge(named, "settings")
+        placement = self._placements.get(name)
+        on = placement.gpus if placement is not None else None
+        anywhere = {one.name for one in self._usable if one.kind is Kind.GPU and not one.exclusive}
+        left_out = anywhere - on if on else set()
+        charged = tuple(one.name for one in self._usable if one.name not in left_out)
+        if not anywhere:
+            return Charge(charged, "all")
+        return Charge(charged, "processes" if on else "assumed")
 
     def identify(self, timeline: RequestTimeline) -> None:
         """Add the backend's version and the model's digest, as the backend last told them."""

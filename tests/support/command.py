@@ -45,12 +45,12 @@ class Shell:
         )
         return Ended(ended.returncode, ended.stdout, ended.stderr)
 
-    def start(self, *words: str | Path) -> "subprocess.Popen[str]":
+    def start(self, *words: str | Path, **environment: str) -> "subprocess.Popen[str]":
         """Start `melodi` with these words, and go on."""
         return subprocess.Popen(
             [MELODI, *words],
             cwd=self.folder,
-            env=self.environment,
+            env=self.environment | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -128,10 +128,10 @@ def recover_and_stop(shell: Shell) -> None:
 
 
 @contextlib.contextmanager
-def daemon(shell: Shell) -> "Iterator[tuple[subprocess.Popen[str], list[str]]]":
+def daemon(shell: Shell, **environment: str) -> "Iterator[tuple[subprocess.Popen[str], list[str]]]":
     """A daemon that answers: its process, and the URLs of its API and its gateway."""
     said: list[str] = []
-    with shell.start("serve") as process:
+    with shell.start("serve", **environment) as process:
         try:
             urls = _urls(process)
             # A daemon whose words nobody takes would stop at its next one.

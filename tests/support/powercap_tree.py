@@ -50,20 +50,27 @@ class PowercapTree:
 
     @contextmanager
     def drawing(self, watts: Mapping[str, float]) -> Iterator[None]:
-        """Let the zones' counters run in real time, each at its own power, every 2 ms."""
+        """Let the zones' counters run in real time, each at its own power, every 2 ms.
+
+        The power may be changed in `watts` meanwhile.
+        """
         stopping = threading.Event()
-        begun_ns = time.monotonic_ns()
+        at_ns = time.monotonic_ns()
+        drawn_uj = dict.fromkeys(watts, 0.0)
         descriptors = {}
         for zone in watts:
             self.energy_file(zone).chmod(0o600)
             descriptors[zone] = os.open(self.energy_file(zone), os.O_WRONLY)
 
         def run() -> None:
+            nonlocal at_ns
             while not stopping.wait(0.002):
-                passed_us = (time.monotonic_ns() - begun_ns) // 1_000
+                passed_ns = time.monotonic_ns() - at_ns
+                at_ns += passed_ns
                 for zone, descriptor in descriptors.items():
+                    drawn_uj[zone] += watts[zone] * passed_ns / 1_000
                     # One write of one length: whoever reads meanwhile sees a whole number.
-                    os.pwrite(descriptor, b"%020d\n" % round(watts[zone] * passed_us), 0)
+                    os.pwrite(descriptor, b"%020d\n" % round(drawn_uj[zone]), 0)
 
         thread = threading.Thread(target=run, daemon=True)
         thread.start()
