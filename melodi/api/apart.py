@@ -14,21 +14,31 @@ from typing import cast
 import orjson
 from pydantic import BaseModel, Field
 
-from melodi.api.questions import ExportWanted, SeriesWanted, StatsWanted, stats_answer
+from melodi.api.questions import (
+    CompareWanted,
+    ExportWanted,
+    SeriesWanted,
+    StatsWanted,
+    compare_answer,
+    stats_answer,
+)
 from melodi.datasets.export import export_to
 from melodi.errors import MelodiError, StoreError
 from melodi.store.database import open_engine
 from melodi.store.figures import Rates
+from melodi.store.queries import BadQuery
 from melodi.store.records import RecordStore
 
 _CHUNK_BYTES = 1 << 18
 _NICENESS = 10
+_BAD_QUERY = 2
+"""The child's exit status where the question was wrong, not the work."""
 
 
 class Job(BaseModel):
     """What is to be done apart, asked at `now`."""
 
-    question: SeriesWanted | StatsWanted | ExportWanted
+    question: SeriesWanted | StatsWanted | CompareWanted | ExportWanted
     now: datetime
     rates: Rates = Field(default_factory=Rates)
 
@@ -43,8 +53,8 @@ class _Order(BaseModel):
 async def apart(url: str, job: Job) -> AsyncGenerator[bytes]:
     """The bytes that answer `job` from the database at `url`, as they come.
 
-    Raises StoreError with the child's own words where it fails. The child ends with whoever
-    stops listening.
+    Raises StoreError or BadQuery with the child's own words where it fails. The child ends with
+    whoever stops listening.
     """
     # -P: a folder that the daemon was started in must not bring its own modules.
     command = (sys.executable, "-P", "-m", "melodi.api.apart")
@@ -63,8 +73,9 @@ async def apart(url: str, job: Job) -> AsyncGenerator[bytes]:
         while chunk := await stdout.read(_CHUNK_BYTES):
             yield chunk
         talk = (await stderr.read()).decode(errors="replace").strip()
-        if await child.wait() != 0:
-            raise StoreError(talk.rpartition("\n")[2] or "the work ended early; ask again")
+        if (code := await child.wait()) != 0:
+            kind = BadQuery if code == _BAD_QUERY else StoreError
+            raise kind(talk.rpartition("\n")[2] or "the work ended early; ask again")
     finally:
         if child.returncode is None:
             with contextlib.suppress(ProcessLookupError):
@@ -80,7 +91,7 @@ def main() -> None:
         _do(order)
     except MelodiError as error:
         sys.stderr.write(f"{error}\n")
-        sys.exit(1)
+        sys.exit(_BAD_QUERY if isinstance(error, BadQuery) else 1)
 
 
 def _do(order: _Order) -> None:
@@ -89,7 +100,11 @@ def _do(order: _Order) -> None:
         export_to(order.url, sys.stdout.buffer, question.to_export(now))
         return
     engine = open_engine(order.url)
-    answer = stats_answer(RecordStore(engine), question.to_query(now), rates=order.job.rates)
+    store = RecordStore(engine)
+    if isinstance(question, CompareWanted):
+        answer = compare_answer(store, question.to_query(now))
+    else:
+        answer = stats_answer(store, question.to_query(now), rates=order.job.rates)
     engine.dispose()
     sys.stdout.buffer.write(orjson.dumps(answer, option=orjson.OPT_UTC_Z))
 

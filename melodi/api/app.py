@@ -10,6 +10,7 @@ from fastapi_offline import FastAPIOffline
 import melodi
 from melodi.api import (
     backends,
+    compare,
     doctor,
     domains,
     exports,
@@ -27,7 +28,7 @@ from melodi.api.guard import Guard
 from melodi.api.services import Services
 
 _RESOURCES = (
-    *(requests, stats, ledger, exports, windows, power),
+    *(requests, stats, compare, ledger, exports, windows, power),
     *(domains, backends, inventory, doctor, health),
 )
 

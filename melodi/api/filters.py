@@ -4,6 +4,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
 
+from collectors.base import Origin
 from melodi.api.moments import parse_moment
 from melodi.energy.record import Quality, Status
 from melodi.store.queries import RequestFilter, parse_tag
@@ -28,6 +29,10 @@ class Filters(BaseModel):
     """Only those that ended so."""
     quality: Quality | None = None
     """Only of this quality."""
+    footprint: str | None = None
+    """Only those whose joules cover this: `gpu`, `gpu+cpu`, `gpu+cpu+dram`, ..."""
+    origin: Origin | None = None
+    """Only of this origin."""
     tag: list[str] = []
     """`name=value` or `name:value`; several must all be there."""
     since: str | None = None

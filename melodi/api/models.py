@@ -7,6 +7,7 @@ from typing import Any, Self, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
+from melodi.analysis.compare import Compared, Party
 from melodi.datasets.columns import COLUMNS, Column
 from melodi.energy.record import DomainEnergy, EnergyRecord
 from melodi.inference.request import Backend, PromptRequest
@@ -49,6 +50,9 @@ class StatsAnswer(_list_of(_mirror(Group))):  # type: ignore[misc]
     """Groups; instead of `by` each has what it is grouped by under its own name."""
 
     percentile_error_ratio: float
+
+
+CompareAnswer = _mirror(Compared, a=_mirror(Party), b=_mirror(Party))
 
 
 class Diagnosis(BaseModel):

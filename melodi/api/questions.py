@@ -1,12 +1,13 @@
 """Questions about many records, as routes and verbs ask them alike, and their answers."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any, Protocol
 
 import sqlalchemy as sa
 
+from melodi.analysis.compare import CompareQuery, read_comparison
 from melodi.api.filters import Filters
 from melodi.api.moments import parse_step
 from melodi.datasets.export import Export
@@ -45,6 +46,21 @@ class SeriesWanted(StatsWanted):
         return StatsQuery(wanted=wanted, by=parse_by(self.by), step_seconds=step_seconds)
 
 
+class CompareWanted(Filters):
+    """Which records, and which two sides."""
+
+    by: str
+    """What they differ in: host, backend, model, policy, campaign, task, status, or `tag:NAME`."""
+    a: str
+    """The value of the one side."""
+    b: str
+    """The value of the other."""
+
+    def to_query(self, now: datetime) -> CompareQuery:
+        """The same for the store; BadQuery where it cannot be understood."""
+        return CompareQuery(by=self.by, a=self.a, b=self.b, wanted=self.to_filter(now))
+
+
 class ExportWanted(Filters):
     """Which records, and as what."""
 
@@ -72,3 +88,8 @@ def stats_answer(store: Asks, query: StatsQuery, *, rates: Rates) -> dict[str, A
         "next_cursor": None,
         "percentile_error_ratio": ERROR_RATIO,
     }
+
+
+def compare_answer(store: Asks, query: CompareQuery) -> dict[str, Any]:
+    """What `/v1/compare` and `melodi compare` answer."""
+    return asdict(store.ask(lambda connection: read_comparison(connection, query)))

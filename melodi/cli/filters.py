@@ -7,6 +7,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from collectors.base import Origin
 from melodi.energy.record import Quality, Status
 
 Filters = dict[str, Any]
@@ -20,6 +21,10 @@ _OPTIONS: dict[str, Any] = {
     "task": Annotated[str | None, typer.Option(help="Only of this task.")],
     "status": Annotated[Status | None, typer.Option(help="Only those that ended so.")],
     "quality": Annotated[Quality | None, typer.Option(help="Only of this quality.")],
+    "footprint": Annotated[
+        str | None, typer.Option(help="Only those that cover gpu, gpu+cpu, ...")
+    ],
+    "origin": Annotated[Origin | None, typer.Option(help="Only of this origin.")],
     "tag": Annotated[list[str] | None, typer.Option(help="NAME=VALUE; several must all hold.")],
     "since": Annotated[str | None, typer.Option(help="RFC 3339, or how long ago: 1h, 7d.")],
     "until": Annotated[str | None, typer.Option(help="As --since.")],

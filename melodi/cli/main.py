@@ -7,6 +7,7 @@ import typer
 
 import melodi
 from melodi.cli import (
+    compare,
     config,
     db,
     demo,
@@ -41,6 +42,7 @@ app.command("serve")(serve.serve)
 app.command("run")(run.run)
 app.command("requests")(requests.requests)
 app.command("stats")(stats.stats)
+app.command("compare")(compare.compare)
 app.command("ledger")(ledger.ledger)
 app.command("recompute")(recompute.recompute)
 app.command("export")(export.export)

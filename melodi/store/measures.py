@@ -9,6 +9,9 @@ import numpy.typing as npt
 
 from melodi.store import histogram
 
+Values = npt.NDArray[np.float64]
+"""One number a request; NaN: unknown."""
+
 _ABSURD = 1e100
 """No physical quantity is that large; past it sums would overflow."""
 
@@ -39,6 +42,19 @@ class Measure:
             kept[f"{self.name}_histogram"] = bytes
         return kept
 
+    def parts(self, columns: Mapping[str, Values]) -> tuple[Values, Values]:
+        """Above and below of each request; of what has no `bottom` each counts 1."""
+        top = _plus(columns[name] for name in self.top)
+        bottom = _plus(columns[name] for name in self.bottom) if self.bottom else np.ones(len(top))
+        return top, bottom
+
+
+def are_known(top: Values, bottom: Values) -> npt.NDArray[np.bool_]:
+    """Which requests count."""
+    with np.errstate(all="ignore"):
+        # Comparisons with what is unknown (NaN) are False, so that it is left out.
+        return (bottom > 0) & (np.abs(top) < _ABSURD) & (np.abs(top / bottom) < _ABSURD)
+
 
 MEASURES = (
     Measure("joules_per_request", ("energy_joules",), spread=True),
@@ -66,7 +82,7 @@ INPUTS = tuple(dict.fromkeys(name for one in MEASURES for name in (*one.top, *on
 """The columns of a request that a tally is made from."""
 
 
-def tally(values: Mapping[str, Sequence[float | None] | npt.NDArray[np.float64]]) -> Tally:
+def tally(values: Mapping[str, Sequence[float | None] | Values]) -> Tally:
     """The tally of some requests, given the values of each of INPUTS in their order."""
     columns = {name: np.asarray(values[name], dtype=np.float64) for name in INPUTS}
     found: Tally = {"count": len(columns[INPUTS[0]])}
@@ -93,24 +109,19 @@ def _sum(kind: type, amounts: list[Any]) -> Any:
     return histogram.compact(b"".join(amounts)) if kind is bytes else sum(amounts, start=kind())
 
 
-def _amounts(measure: Measure, columns: Mapping[str, npt.NDArray[np.float64]]) -> Tally:
-    top = _plus(columns[name] for name in measure.top)
-    bottom = (
-        _plus(columns[name] for name in measure.bottom) if measure.bottom else np.ones(len(top))
-    )
-    with np.errstate(all="ignore"):
-        each = top / bottom
-    # Comparisons with what is unknown (NaN) are False, so that it is left out.
-    known = (bottom > 0) & (np.abs(top) < _ABSURD) & (np.abs(each) < _ABSURD)
+def _amounts(measure: Measure, columns: Mapping[str, Values]) -> Tally:
+    top, bottom = measure.parts(columns)
+    known = are_known(top, bottom)
+    each = top[known] / bottom[known]
     found: Tally = {
         f"{measure.name}_known": int(known.sum()),
         f"{measure.name}_sum": float(top[known].sum()),
         f"{measure.name}_weight": float(bottom[known].sum()),
-        f"{measure.name}_histogram": histogram.histogram(each[known]) if measure.spread else b"",
+        f"{measure.name}_histogram": histogram.histogram(each) if measure.spread else b"",
     }
     return {name: found[name] for name in measure.amounts}
 
 
-def _plus(columns: Iterable[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
+def _plus(columns: Iterable[Values]) -> Values:
     first, *others = columns
     return sum(others, start=first)

@@ -12,7 +12,10 @@ from melodi.energy.record import EnergyRecord, Quality, Status
 from melodi.errors import StoreError
 from melodi.store.schema import requests
 
-_EQUAL = ("host", "backend", "model", "campaign", "task", "status", "quality")
+_EQUAL = (
+    *("host", "backend", "model", "campaign", "task", "status", "quality"),
+    *("footprint", "origin"),
+)
 
 
 class BadQuery(StoreError):
@@ -30,6 +33,8 @@ class RequestFilter:
     task: str | None = None
     status: Status | None = None
     quality: Quality | None = None
+    footprint: str | None = None
+    origin: str | None = None
     tags: tuple[tuple[str, str], ...] = ()
     """All of these must be there."""
     since: datetime | None = None

@@ -25,7 +25,7 @@ LEFT_OUT = (Quality.SUB_SENSOR, Quality.GAP, Quality.NONE)
 MOST_BUCKETS = 10_000
 
 _ROWS_AT_ONCE = 10_000
-_FILTERS_IN_ROLLUPS = ("host", "backend", "model", "quality")
+_FILTERS_IN_ROLLUPS = ("host", "backend", "model", "quality", "footprint", "origin")
 _ALWAYS = ("footprint", "origin")
 
 
@@ -159,7 +159,7 @@ def _groups(query: StatsQuery, found: Mapping[Key, Tally], rates: Rates) -> Iter
     for key in sorted(groups, key=_order):
         bucket, *words = key
         common = dict(zip(query.keys, words, strict=False))
-        asked = {q: one for q, one in groups[key].items() if _counts(q, query.wanted)}
+        asked = {q: one for q, one in groups[key].items() if counts(q, query.wanted)}
         others = {q: one["count"] for q, one in groups[key].items() if q not in asked}
         yield group_of(
             asked,
@@ -177,7 +177,8 @@ def _order(key: Key) -> tuple[Any, ...]:
     return (bucket or 0, *(word or "" for word in words))
 
 
-def _counts(quality: Quality, wanted: RequestFilter) -> bool:
+def counts(quality: Quality, wanted: RequestFilter) -> bool:
+    """Whether records of that quality are put into figures."""
     return quality == wanted.quality if wanted.quality else quality not in LEFT_OUT
 
 
