@@ -1,16 +1,20 @@
 """Goes through kept bins and requests once more, as if another policy had been set."""
 
 from bisect import bisect_left, bisect_right
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from melodi.energy.accounts import MinuteAccounts, MinuteSums
-from melodi.energy.bins import Bin
+from melodi.energy.bins import NS_PER_SECOND, Bin
 from melodi.energy.ledger import LATEST_NS, Ledger
 from melodi.energy.policies import Policy
+from melodi.energy.tally import DomainFacts
 from melodi.energy.total import RequestEnergy
 from melodi.store.kept import Kept, KeptRequest
+
+STEP_NS = 10 * NS_PER_SECOND
+"""Of virtual time between two turns of the ledger."""
 
 DomainMinute = tuple[str, int]
 
@@ -58,27 +62,65 @@ def _replay_session(
     result: Replay,
     sums: MinuteSums,
 ) -> None:
-    facts = {one.name: one for part in parts for one in part.facts}
-    ledger = Ledger(facts.values(), policies=policies)
-    requests = [one for part in parts for one in part.requests]
-    for one in sorted(requests, key=lambda one: one.sent_ns):
-        ledger.begin(one.span.request, one.domains, one.sent_ns)
-    end_ns = 0
     bins: dict[str, list[Bin]] = defaultdict(list)
     for bin_ in (one for part in parts for one in part.bins):
-        ledger.add(bin_)
         bins[bin_.domain].append(bin_)
-        end_ns = max(end_ns, bin_.end_ns)
-    for one in requests:
-        ledger.end(one.span.request, one.span)
-        end_ns = max(end_ns, one.span.service.end_ns)
-    closing = ledger.advance(end_ns + LATEST_NS, wall_offset_ns=0)
+    told = _Told(parts)
+    ledger = Ledger(told.first_facts, policies=policies)
+    for now_ns in range(told.start_ns + STEP_NS, told.end_ns + STEP_NS, STEP_NS):
+        told.tell(ledger, until_ns=now_ns)
+        closing = ledger.advance(now_ns, wall_offset_ns=0)
+        sums.add(closing.minutes)
+        result.energies |= closing.final
+    closing = ledger.advance(told.end_ns + LATEST_NS, wall_offset_ns=0)
     sums.add(closing.minutes)
     result.energies |= closing.final
     shelves = {name: _Shelf(some) for name, some in bins.items()}
-    for one in requests:
+    for one in (one for part in parts for one in part.requests):
         if (stay := _stay(one, shelves)) is not None:
             result.stays[one.span.request] = stay
+
+
+class _Told:
+    """What a session's ledger was told, in order of time."""
+
+    def __init__(self, parts: Sequence[Kept]) -> None:
+        bins = sorted((one for part in parts for one in part.bins), key=lambda one: one.end_ns)
+        self._bins = deque(bins)
+        requests = (one for part in parts for one in part.requests)
+        self._requests = deque(sorted(requests, key=lambda one: one.sent_ns))
+        usages = (one for part in parts for one in part.usages)
+        self._usages = deque(sorted(usages, key=lambda one: one.end_ns))
+        self._facts = deque(_changes_of_facts(parts))
+        self.first_facts = parts[0].facts
+        self.start_ns = bins[0].end_ns if bins else 0
+        ends_ns = [one.span.service.end_ns for one in self._requests]
+        self.end_ns = max([bins[-1].end_ns if bins else 0, *ends_ns])
+
+    def tell(self, ledger: Ledger, *, until_ns: int) -> None:
+        """All that was known by `until_ns`, and of requests that ran then how they will end."""
+        while self._facts and self._facts[0][0] <= until_ns:
+            for facts in self._facts.popleft()[1]:
+                ledger.introduce(facts)
+        while self._requests and self._requests[0].sent_ns <= until_ns:
+            one = self._requests.popleft()
+            ledger.begin(one.span.request, one.domains, one.sent_ns)
+            ledger.end(one.span.request, one.span)
+        while self._usages and self._usages[0].end_ns <= until_ns:
+            ledger.use(self._usages.popleft())
+        while self._bins and self._bins[0].end_ns <= until_ns:
+            ledger.add(self._bins.popleft())
+
+
+def _changes_of_facts(
+    parts: Sequence[Kept],
+) -> Iterator[tuple[int, tuple[DomainFacts, ...]]]:
+    """From when on another meter told of a domain, or of one more; at most a part too early."""
+    known = parts[0].facts
+    for part in parts:
+        if part.facts != known and part.bins:
+            yield min(one.end_ns for one in part.bins), part.facts
+            known = part.facts
 
 
 class _Shelf:

@@ -93,7 +93,7 @@ class Bookkeeper:
         self._rowless: dict[str, int] = {}
         self._waiting = threading.Lock()
         self._minutes = MinuteSums()
-        self._keeper = Keeper(ledger.facts)
+        self._keeper = Keeper(lambda: ledger.facts)
         self._submitted_ns = clock.monotonic_ns()
         self._conditions: dict[str, Conditions] = {}
         self._unstored: dict[str, EnergyRecord] = {}

@@ -1,7 +1,7 @@
 """Gathers what the ledger is told and closes, so that its books can be kept anew later."""
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from melodi.energy.bins import Bin, Interval, Span
 from melodi.energy.tally import DomainFacts
@@ -12,10 +12,10 @@ from melodi.store.kept import Kept, KeptRequest
 class Keeper:
     """What has been told and closed since it was last taken. One thread owns it."""
 
-    def __init__(self, facts: Sequence[DomainFacts]) -> None:
+    def __init__(self, facts: Callable[[], Sequence[DomainFacts]]) -> None:
         self._session = uuid.uuid4().hex
         self._number = 0
-        self._facts = tuple(facts)
+        self._facts = facts
         self._running: dict[str, tuple[int, tuple[str, ...]]] = {}
         self._requests: list[KeptRequest] = []
         self._usages: list[Usage] = []
@@ -51,7 +51,7 @@ class Keeper:
             session=self._session,
             number=self._number,
             minute=minute,
-            facts=self._facts,
+            facts=tuple(self._facts()),
             bins=tuple(self._bins),
             requests=tuple(self._requests),
             usages=tuple(self._usages),

@@ -93,7 +93,7 @@ class KeptBooks:
             Books(Ledger([facts], policies=partial(policies_for, name), idle_watts=idle))
             for name in (policy, other)
         )
-        self.keeper = Keeper(self.books.ledger.facts)
+        self.keeper = Keeper(lambda: self.books.ledger.facts)
         self.clients, self.left, self.pause, self.is_late = clients, requests, pause, late
         self.number = 0
         self.begun: dict[int, tuple[str, int]] = {}

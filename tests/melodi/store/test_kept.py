@@ -61,8 +61,9 @@ def requests(draw: st.DrawFn) -> KeptRequest:
         Interval(start_ns := draw(LONG), start_ns + draw(LONG)),
         draw(st.none() | LONG),
         None if load_ns is None else Interval(load_ns, load_ns + draw(LONG)),
-        draw(st.sampled_from(["", "ollama/tiny"])),
         work,
+        draw(st.sampled_from(["", "ollama"])),
+        draw(st.sampled_from(["", "tiny"])),
     )
     domains = draw(st.sampled_from([(), ("gpu:a",), ("gpu:a", "package:0")]))
     return KeptRequest(span, sent_ns, domains)
