@@ -36,7 +36,8 @@ def metrics_page() -> Page:
 def _row(family: Metric, labels: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
     told = labels.get(family.name)
     if told is None:
-        told = tuple(getattr(family, "_labelnames", ()))
+        without_series = getattr(family, "_labelnames", ())
+        told = tuple(family.samples[0].labels if family.samples else without_series)
     return (
         code(family.name + SUFFIXES.get(family.type, "")),
         family.type,
