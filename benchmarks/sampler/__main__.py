@@ -1,0 +1,172 @@
+"""What sampling takes of one core, how late it is, and whether it loses energy.
+
+python -m benchmarks.sampler [--seconds N] [--peers] [--write]
+
+With --peers CodeCarbon and Zeus run over the same GPUs, from an environment that is made in
+`build/peers`. With --write the table goes into docs/measuring.md.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from nvml_stub import compile_stub, in_real_time
+from powercap_tree import PowercapTree
+
+from benchmarks.sampler import peers, world
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "measuring.md"
+BEGIN, END = "<!-- sampler: begin -->", "<!-- sampler: end -->"
+PEERS_FOLDER = ROOT / "build" / "peers"
+PACKAGES = ("codecarbon", "zeus", "nvidia-ml-py")
+CASES = ((10, "thread"), (20, "thread"), (50, "thread"), (100, "thread"))
+CASES += ((20, "process"), (100, "process"))
+START_SECONDS, PEER_START_SECONDS = 8, 13
+INTRODUCTION = """
+Written by `python -m benchmarks.sampler --peers --write` on {processors} processors, CPython
+{python}. Eight GPUs (the real binding over a stand-in for the driver, counters renewed every
+100 ms) and four RAPL zones (files that another process writes) draw a wave for {seconds:g} s, while
+API and gateways of the same process answer clients as fast as they can. A stand-in answers faster
+than a driver: what the calls into a real one cost is not in here.
+
+"Sampling" is CPU time of the threads that read and feed the curves, in the daemon; "reading
+process" is that of the child, all of it. "Lost" is what the counters gained in the wave, read
+beside MELODI, less what the curves did, over all twelve.
+"""
+
+
+OTHERS = """
+The same GPUs by others, without any load: the cost is CPU time of the whole process and its
+children in the wave, as a share of one core; the error that of the GPUs' energy in it:
+"""
+
+
+@contextmanager
+def playing(
+    library: Path, seconds: float, *, start_seconds: int = START_SECONDS
+) -> Iterator[tuple[Path, int, dict[str, str]]]:
+    """A world that begins in so many seconds: its sysfs root, its origin, and its environment."""
+    with tempfile.TemporaryDirectory(prefix="melodi-sampler-") as folder:
+        tree = PowercapTree(Path(folder) / "sys")
+        for zone, name in zip(world.ZONES, world.NAMES, strict=True):
+            tree.add(zone, name)
+            tree.energy_file(zone).chmod(0o600)
+        origin_ns = time.monotonic_ns() + start_seconds * 10**9
+        scripts = [world.gpu_script(number, seconds) for number in range(world.GPUS)]
+        environment = os.environ | in_real_time(library, *scripts, origin_ns=origin_ns)
+        environment["XDG_DATA_HOME"] = folder
+        # CodeCarbon looks for this program before it asks NVML.
+        (Path(folder) / "nvidia-smi").symlink_to("/bin/true")
+        environment["PATH"] = f"{folder}:{environment['PATH']}"
+        writer = subprocess.Popen(
+            [sys.executable, world.__file__, tree.root, str(origin_ns), str(seconds)]
+        )
+        try:
+            yield tree.root, origin_ns, environment
+        finally:
+            writer.kill()
+            writer.wait()
+
+
+def last_line(command: list[str], environment: dict[str, str]) -> dict[str, Any]:
+    """The JSON that the command ends with."""
+    ended = subprocess.run(
+        command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if ended.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{ended.stdout}{ended.stderr}")
+    found: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+    return found
+
+
+def ours(library: Path, seconds: float) -> list[list[str]]:
+    rows = []
+    for hertz, mode in CASES:
+        with playing(library, seconds) as (root, origin_ns, environment):
+            command = [sys.executable, "-m", "benchmarks.sampler.subject", str(root)]
+            command += [str(origin_ns), str(seconds), str(hertz), mode, str(root.parent)]
+            one = last_line(command, environment)
+        if one["faults"]:
+            sys.exit(f"{hertz} Hz, {mode}: {one['faults']}")
+        lost = sum(abs(uj) for uj in one["lost_uj"].values())
+        rows.append(
+            [
+                f"{hertz} Hz",
+                mode,
+                f"{one['sampling_ratio']:.2%}",
+                f"{one['child_ratio']:.2%}" if mode == "process" else "",
+                f"{one['late_p50_ms']:.2f} / {one['late_p99_ms']:.2f}",
+                f"{one['beats'] / seconds / 2:.1f}",
+                f"{lost} uJ of {one['measured_uj'] / 1e6:,.0f} J",
+                f"{one['process_ratio']:.0%} at {one['requests_per_second']:.0f}/s",
+            ]
+        )
+        print(rows[-1], file=sys.stderr, flush=True)
+    return rows
+
+
+def others(library: Path, seconds: float) -> list[list[str]]:
+    python = PEERS_FOLDER / "bin" / "python"
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", PEERS_FOLDER], check=True)
+        install = [str(python), "-m", "pip", "install", "--quiet", *PACKAGES]
+        subprocess.run(install, check=True)
+    rows = []
+    for name in peers.PEERS:
+        with playing(library, seconds, start_seconds=PEER_START_SECONDS) as (
+            root,
+            origin_ns,
+            environment,
+        ):
+            command = [str(python), peers.__file__, name]
+            command += [str(origin_ns), str(seconds), str(root.parent)]
+            one = last_line(command, environment)
+        cost, error = f"{one['cpu_ratio']:.2%}", f"{one['error_ratio']:+.2%}"
+        rows.append([f"{name} ({one['version']})", cost, error])
+        print(rows[-1], file=sys.stderr, flush=True)
+    return rows
+
+
+def table(headings: list[str], rows: list[list[str]]) -> str:
+    lines = ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument("--peers", action="store_true")
+    parser.add_argument("--write", action="store_true")
+    options = parser.parse_args()
+    introduction = INTRODUCTION.format(
+        processors=os.cpu_count(), python=platform.python_version(), seconds=options.seconds
+    )
+    headings = ["read at", "in a", "sampling", "reading process", "late p50 / p99 ms"]
+    headings += ["beats/s", "lost", "whole daemon, requests"]
+    with tempfile.TemporaryDirectory() as folder:
+        library = compile_stub(Path(folder))
+        parts = [introduction.strip(), table(headings, ours(library, options.seconds))]
+        if options.peers:
+            parts += [
+                OTHERS.strip(),
+                table(["", "cost", "error"], others(library, options.seconds)),
+            ]
+    text = "\n\n".join(parts)
+    print(text)
+    if options.write:
+        before, rest = PAGE.read_text().split(BEGIN)
+        PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}")
+
+
+if __name__ == "__main__":
+    main()

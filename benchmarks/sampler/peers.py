@@ -1,0 +1,140 @@
+"""CodeCarbon or Zeus over the same world, in an environment of its own (stdlib and the peer only).
+
+python peers.py PEER ORIGIN_NS SECONDS FOLDER; prints what it cost and what it said as JSON.
+"""
+
+import importlib.metadata
+import json
+import logging
+import resource
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pynvml
+from world import STILL_SECONDS, WAVE_SECONDS, sleep_until
+
+JOULES_PER_KWH = 3.6e6
+TOLD = {
+    "nvmlDeviceGetMemoryInfo": SimpleNamespace(total=80 << 30, free=40 << 30, used=40 << 30),
+    "nvmlDeviceGetComputeMode": 0,
+    "nvmlDeviceGetGraphicsRunningProcesses": [],
+}
+"""What a peer asks of each GPU beside energy, and the stand-in for the driver does not know."""
+
+
+def cpu_seconds() -> float:
+    """Of this process and of those of its children that have ended."""
+    own, children = (
+        resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+
+
+def counted_joules() -> float:
+    """What the GPUs' counters show."""
+    handles = map(pynvml.nvmlDeviceGetHandleByIndex, range(pynvml.nvmlDeviceGetCount()))
+    return sum(pynvml.nvmlDeviceGetTotalEnergyConsumption(one) for one in handles) / 1e3
+
+
+class CodeCarbon:
+    """A tracker that measures every so many seconds."""
+
+    distribution = "codecarbon"
+
+    def __init__(self, folder: Path, period: float) -> None:
+        from codecarbon import OfflineEmissionsTracker
+
+        self._tracker = OfflineEmissionsTracker(
+            country_iso_code="DEU",
+            measure_power_secs=period,
+            output_dir=str(folder),
+            save_to_file=False,
+            log_level="critical",
+            allow_multiple_runs=True,
+        )
+
+    def begin(self) -> None:
+        self._tracker.start()
+
+    def end(self) -> float:
+        self._tracker.stop()
+        return float(self._tracker.final_emissions_data.gpu_energy) * JOULES_PER_KWH
+
+
+class ZeusWindow:
+    """A window between two readings of the counters; nothing is read in between."""
+
+    distribution = "zeus"
+
+    def __init__(self, _folder: Path, _period: float) -> None:
+        from zeus.monitor import ZeusMonitor
+
+        self._monitor = ZeusMonitor(approx_instant_energy=False)
+
+    def begin(self) -> None:
+        self._monitor.begin_window("wave", sync_execution=False)
+
+    def end(self) -> float:
+        found = self._monitor.end_window("wave", sync_execution=False)
+        return float(sum(found.gpu_energy.values()))
+
+
+class ZeusPower:
+    """Power polled so often in a process of its own, and integrated."""
+
+    distribution = "zeus"
+
+    def __init__(self, _folder: Path, period: float) -> None:
+        from zeus.monitor.power import PowerMonitor
+
+        self._monitor = PowerMonitor(update_period=period, power_domains=["device_instant"])
+
+    def begin(self) -> None:
+        self._began = time.time()
+
+    def end(self) -> float:
+        found = self._monitor.get_energy(self._began, time.time())
+        self._monitor.stop()
+        if found is None:
+            raise RuntimeError("it has no energy of that time")
+        return float(sum(found.values()))
+
+
+PEERS: dict[str, tuple[Any, float]] = {
+    "CodeCarbon, every second": (CodeCarbon, 1.0),
+    "CodeCarbon, 20 Hz asked for": (CodeCarbon, 0.05),
+    "Zeus, one window": (ZeusWindow, 0.0),
+    "Zeus, power at 20 Hz": (ZeusPower, 0.05),
+}
+
+
+def main() -> None:
+    name, origin_ns, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+    make, period = PEERS[name]
+    logging.disable(logging.CRITICAL)
+    pynvml.nvmlInit()
+    for function, answer in TOLD.items():
+        setattr(pynvml, function, lambda *_, answer=answer: answer)
+    peer = make(Path(sys.argv[4]), period)
+    peer.begin()
+    sleep_until(origin_ns, STILL_SECONDS)
+    before, spent = counted_joules(), cpu_seconds()
+    sleep_until(origin_ns, WAVE_SECONDS + seconds + 0.5)
+    said = peer.end()
+    # What its own process used is known once that has ended.
+    time.sleep(0.5)
+    spent = cpu_seconds() - spent
+    true = counted_joules() - before
+    figures = {
+        "version": importlib.metadata.version(make.distribution),
+        "cpu_ratio": spent / seconds,
+        "error_ratio": said / true - 1,
+    }
+    print(json.dumps(figures), flush=True)
+
+
+if __name__ == "__main__":
+    main()
