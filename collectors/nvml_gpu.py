@@ -15,7 +15,9 @@ _FIRST_RETRY_NS = 1_000_000_000
 _LAST_RETRY_NS = 60_000_000_000
 _POWER_MARGIN = 1.1
 _IMPLAUSIBLE = 1.5
+_STUCK_NS = 2_000_000_000
 _FROZEN = "shows the same value over and over while its utilisation moves: the sensor is stuck"
+_STUCK = "counts no energy though the GPU draws power: its counter is stuck"
 _FROZEN_REMEDY = "it counts again once the value moves; if it stays stuck, reset the GPU"
 
 # The lowest bit, left out here, says that the GPU is idle, which throttles nothing.
@@ -47,14 +49,12 @@ class Gpu:
         self._now_ns = now_ns
         self.uuid: str = nvml.nvmlDeviceGetUUID(handle)
         self._sensors = choose_sensors(nvml, handle, sleep)
-        self._read_shape_mw = self._sensors.read_shape_mw
         self._failed_in_a_row = 0
-        self._shape_failed_in_a_row = 0
         self._retry_after_ns = _FIRST_RETRY_NS
         self._retry_at_ns = 0
         self._limit_mw: int | None = None
         self._stillness = Stillness()
-        self._shape_stillness = Stillness()
+        self._moved: tuple[int, int] | None = None
         self._busy = BusyProcesses()
         architecture = self._answer("nvmlDeviceGetArchitecture")
         refresh_ns, lag_ns = refresh_and_lag_ns(nvml, architecture, self._sensors)
@@ -75,7 +75,7 @@ class Gpu:
         return self._handle is None
 
     def read(self) -> Reading:
-        """Energy with the shape of power where there is a counter, else power; or ReadFailed."""
+        """Energy where there is a counter, else power; or ReadFailed."""
         if self._handle is None:
             self._find_again()
         before_ns = self._now_ns()
@@ -89,7 +89,9 @@ class Gpu:
         if self._stillness.is_frozen_at(value):
             raise ReadFailed(f"{self.domain.name} {_FROZEN}", remedy=_FROZEN_REMEDY)
         if self.domain.measure is Measure.COUNTER:
-            return Reading(self.domain.name, at_ns, half_width_ns, value * 1_000, self._shape_uw())
+            if self._stands_still(value, at_ns):
+                raise ReadFailed(f"{self.domain.name} {_STUCK}", remedy=_FROZEN_REMEDY)
+            return Reading(self.domain.name, at_ns, half_width_ns, energy_uj=value * 1_000)
         if self._is_implausible(value):
             raise ReadFailed(f"{self.domain.name}: {value / 1_000:g} W is far above its limit")
         return Reading(self.domain.name, at_ns, half_width_ns, power_uw=value * 1_000)
@@ -102,7 +104,6 @@ class Gpu:
         utilisation = ask("nvmlDeviceGetUtilizationRates")
         if utilisation is not None:
             self._stillness.see_utilisation(utilisation.gpu / 100)
-            self._shape_stillness.see_utilisation(utilisation.gpu / 100)
         bits = ask("nvmlDeviceGetCurrentClocksThrottleReasons")
         self._renew_limit()
         return Conditions(
@@ -126,21 +127,16 @@ class Gpu:
         handle = self._handle  # the sampler's thread may lose it meanwhile
         return None if handle is None else self._busy.read(self._nvml, handle)
 
-    def _shape_uw(self) -> int | None:
-        """Power beside the counter; asked for no more once it was refused again and again."""
-        if self._read_shape_mw is None:
-            return None
+    def _stands_still(self, energy_mj: int, at_ns: int) -> bool:
+        """Whether the counter has counted nothing for long, though power is drawn."""
+        if self._moved is None or self._moved[0] != energy_mj:
+            self._moved = (energy_mj, at_ns)
+        if at_ns - self._moved[1] < _STUCK_NS or self._sensors.read_power_mw is None:
+            return False
         try:
-            power_mw = self._read_shape_mw(self._nvml, self._handle)
-        except self._nvml.NVMLError:  # the energy, which counts, was read all the same
-            self._shape_failed_in_a_row += 1
-            if self._shape_failed_in_a_row >= PATIENCE:
-                self._read_shape_mw = None
-            return None
-        self._shape_failed_in_a_row = 0
-        if self._is_implausible(power_mw) or self._shape_stillness.is_frozen_at(power_mw):
-            return None
-        return power_mw * 1_000
+            return self._sensors.read_power_mw(self._nvml, self._handle) > 0
+        except self._nvml.NVMLError:  # nobody knows, and the counter did answer
+            return False
 
     def _is_implausible(self, power_mw: int) -> bool:
         return self._limit_mw is not None and power_mw > _IMPLAUSIBLE * self._limit_mw
@@ -169,8 +165,8 @@ class Gpu:
             self._retry_at_ns = now_ns + self._retry_after_ns
             raise ReadFailed(f"{self.domain.name} is lost: {error}", remedy=LOST_REMEDY) from error
         self._retry_after_ns = _FIRST_RETRY_NS
-        self._failed_in_a_row = self._shape_failed_in_a_row = 0
-        self._read_shape_mw = self._sensors.read_shape_mw
+        self._failed_in_a_row = 0
+        self._moved = None
 
     def _renew_limit(self) -> None:
         """Administrators move the limit at run time, and what is plausible moves with it."""

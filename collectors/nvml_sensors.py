@@ -33,8 +33,8 @@ class Sensors:
     """Millijoules of a counter, milliwatts of a gauge."""
     is_mean: bool = False
     """Whether it may be a trailing mean: no good for short requests."""
-    read_shape_mw: Ask | None = None
-    """Power beside a counter, of the same scope, where it can be had."""
+    read_power_mw: Ask | None = None
+    """Power beside a counter, of the same scope, where it can be had; asked only in doubt."""
 
 
 def _energy_mj(nvml: Any, handle: Any) -> int:
@@ -91,8 +91,8 @@ def choose_sensors(nvml: Any, handle: Any, sleep: Callable[[float], None]) -> Se
 
     if answers(_energy_mj):
         scope = "module" if answers(_NOW_MW["module"], attempts=1) else "gpu"
-        shape = _NOW_MW[scope] if answers(_NOW_MW[scope]) else None
-        return Sensors(Measure.COUNTER, "nvml:total_energy", scope, _energy_mj, read_shape_mw=shape)
+        power = _NOW_MW[scope] if answers(_NOW_MW[scope]) else None
+        return Sensors(Measure.COUNTER, "nvml:total_energy", scope, _energy_mj, read_power_mw=power)
     for gauge in _GAUGES:
         if answers(gauge.read):
             return gauge

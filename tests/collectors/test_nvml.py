@@ -50,7 +50,6 @@ def test_energy_is_the_true_integral_up_to_the_last_refresh(stub: NvmlStub) -> N
     assert before.energy_uj is not None
     assert after.energy_uj - before.energy_uj == pytest.approx(true_uj, abs=2_000)
     assert true_uj == pytest.approx(1_500e6)
-    assert after.power_uw == 300_000_000
     assert after.at_ns == 5_050_000_000
 
 
