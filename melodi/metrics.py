@@ -99,6 +99,11 @@ class Metrics:
             ["collector"],
             registry=registry,
         )
+        self._ready = Gauge(
+            "melodi_ready",
+            "1 where the daemon measures and stores; /readyz says what is wrong where it does not",
+            registry=registry,
+        )
         self._collector_period = Gauge(
             "melodi_collector_period_seconds",
             "Time between two reads of the collector; doubled where it is slow",
@@ -137,6 +142,10 @@ class Metrics:
         """Say no more of a collector that is read no more."""
         self._collector_up.remove(name)
         self._collector_period.remove(name)
+
+    def know_readiness(self, is_ready: Callable[[], bool]) -> None:
+        """Tell how the daemon is to be asked whether it measures and stores."""
+        self._ready.set_function(lambda: float(is_ready()))
 
     def ledger_minutes(self, minutes: Iterable[MinuteAccounts]) -> None:
         """Add what the books gained; KeyError for a domain that is not known."""

@@ -199,8 +199,10 @@ class Bookkeeper:
                 wait_seconds = PAUSE_SECONDS if more else TURN_SECONDS
                 self._fault = None
             except Exception as error:
-                self._fault = f"the books cannot be kept: {error!r}; see the log"
-                log.exception("bookkeeping_failed")
+                fault = f"the books cannot be kept: {error!r}; see the log"
+                if fault != self._fault:
+                    log.exception("bookkeeping_failed")
+                self._fault = fault
 
     def _turn(self, now_ns: int, *, last: bool = False) -> bool:
         """Take in what has been heard, close some of what can be closed, hand it to the writer.

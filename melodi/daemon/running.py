@@ -17,6 +17,7 @@ from melodi.daemon.meters import open_apart, plan_of, probe_meters
 from melodi.daemon.ownership import owning
 from melodi.daemon.recovery import recover
 from melodi.daemon.runtime import Runtime
+from melodi.daemon.vigil import keep_vigil
 from melodi.energy.ledger import NS_PER_MINUTE
 from melodi.sampling.process import MeterProcess
 from melodi.sampling.settle import first_edges
@@ -99,6 +100,8 @@ async def running(
             watch.start()
             # Beside the loop, which may be asked meanwhile to take up what was found last.
             stack.push_async_callback(asyncio.to_thread, watch.stop)
+        vigil = asyncio.create_task(keep_vigil(runtime.faults))
+        stack.push_async_callback(_cancelled, vigil)
         await first_edges(runtime.sampler.curves)
         await asyncio.to_thread(runtime.discovery.wait, FIRST_LOOK_SECONDS)
         yield runtime

@@ -124,6 +124,7 @@ class Runtime:
         cost = OwnCost(self.sampler, lambda: self.books.idle_watts)
         self.metrics.know_own_cost(cost.cpu_seconds, cost.joules)
         self.metrics.know_domains(domains)
+        self.metrics.know_readiness(lambda: not self.faults())
         for station in self.sampler.stations:
             _watch(self.metrics, station)
 
