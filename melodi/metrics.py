@@ -80,7 +80,9 @@ class Metrics:
         )
         self._gateway_overhead = Histogram(
             "melodi_gateway_overhead_seconds",
-            "Time that the gateway adds to a request",
+            "What the gateway itself adds to a request that it records: from having it whole to "
+            "having written it to the backend (a new connection included), and from the first "
+            "byte of the answer to having sent its head on",
             buckets=_SHORT_SECONDS,
             registry=registry,
         )
@@ -173,10 +175,8 @@ class Metrics:
         if timeline.first_token_ns is not None:
             waited_ns = timeline.first_token_ns - timeline.sent_ns
             self._first_token.labels(*labels).observe(waited_ns / NS_PER_SECOND)
-
-    def gateway_overhead(self, seconds: float) -> None:
-        """Count what the gateway added to one request."""
-        self._gateway_overhead.observe(seconds)
+        if timeline.overhead_ns is not None:
+            self._gateway_overhead.observe(timeline.overhead_ns / NS_PER_SECOND)
 
     def spooled(self, records: int) -> None:
         """Tell how many requests have no row in the database yet."""

@@ -125,7 +125,6 @@ class Caller(asyncio.Protocol):
 
 async def run(cell: Cell) -> Seen:
     """Drive one cell to its end."""
-    loop = asyncio.get_running_loop()
     seen = Seen()
     payload = request(port=cell.port, streamed=cell.streamed)
     began = time.monotonic()

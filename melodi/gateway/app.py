@@ -1,6 +1,5 @@
 """A proxy that changes nothing it passes on, and watches the requests that cost energy."""
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -17,7 +16,8 @@ from melodi.gateway.upstream import BackendAway, Upstream
 from melodi.gateway.usage import PATHS, UsageFilter, ask
 from melodi.gateway.watch import Unwatched, Watch
 from melodi.inference.backends.base import Dialect, Ending, RequestFacts
-from melodi.inference.observer import dialect_of, read_request
+from melodi.inference.observer import dialect_of
+from melodi.inference.reading import RequestReader
 from melodi.inference.recording import GuardedRecorder, new_timeline
 from melodi.inference.request import Backend, BackendKind
 from melodi.inference.timeline import Recorder
@@ -44,8 +44,9 @@ class Gateway:
         self._backend = backend
         self._recorder = GuardedRecorder(recorder)
         self._clock = clock
-        self._upstream = Upstream(backend)
         self._teller = None if books is None else Teller(books, clock)
+        self._upstream = Upstream(backend, clock)
+        self._reader = RequestReader()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection's worth of ASGI: its lifespan, a request, or a refused WebSocket."""
@@ -68,20 +69,16 @@ class Gateway:
         await self._upstream.close()
         if self._teller is not None:
             self._teller.close()
+        self._reader.close()
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _serve(self, scope: Scope, inbound: Inbound, send: Send) -> None:
         """Pass one request on, until it is done or its client has left."""
-        work = asyncio.create_task(self._exchange(scope, inbound, send))
-        leave = asyncio.create_task(inbound.left())
         try:
-            await asyncio.wait((work, leave), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            work.cancel()
-            leave.cancel()
-            await asyncio.wait((work, leave))
-        if not work.cancelled() and not isinstance(work.exception(), ClientLeft):
-            work.result()
+            with inbound.watched():
+                await self._exchange(scope, inbound, send)
+        except ClientLeft:
+            pass
 
     async def _exchange(self, scope: Scope, inbound: Inbound, send: Send) -> None:
         dialect = dialect_of(self._backend.kind, scope["path"])
@@ -91,9 +88,11 @@ class Gateway:
         wish: Wish | None = None
         if scope["method"] == "POST" and dialect is not None:
             body = await inbound.read(MAX_READ_BYTES)
-            facts = RequestFacts() if body is None else read_request(dialect, body)
+            taken_ns = self._clock.monotonic_ns()
+            facts = await self._read(scope["path"], body)
             watch = self._watch(scope, dialect, facts)
             wish = self._wish(scope, watch, facts)
+            watch.taken(taken_ns)
             if body is not None and facts.streamed and self._asks_usage(scope["path"]):
                 asked = ask(body)
                 body, usage = (body, None) if asked is None else (asked, UsageFilter())
@@ -137,19 +136,25 @@ class Gateway:
             await wish.teller.relay(head, pieces, splice, watch=watch, usage=usage, send=send)
             return
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
+        watch.passed(response.at_ns)
         while chunk := await response.read():
-            at_ns = self._clock.monotonic_ns()
+            at_ns = response.at_ns
             passing = chunk if usage is None else usage.feed(chunk)
             if passing:
                 await send({"type": "http.response.body", "body": passing, "more_body": True})
             watch.feed(chunk, at_ns)
-        end_ns = self._clock.monotonic_ns()
+        end_ns = response.at_ns
         rest = b"" if usage is None else usage.finish()
         if response.status == 304 and fields.first(response.headers, b"content-length"):
             watch.end(end_ns, Ending.CLEAN)
             raise HeadAlone
         await send({"type": "http.response.body", "body": rest})
         watch.end(end_ns, Ending.CLEAN)
+
+    async def _read(self, path: str, body: bytes | None) -> RequestFacts:
+        if body is None:
+            return RequestFacts()
+        return await self._reader.read(self._backend.kind, path, body)
 
     def _asks_usage(self, path: str) -> bool:
         backend = self._backend

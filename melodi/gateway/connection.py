@@ -6,6 +6,7 @@ from typing import cast
 
 import httptools
 
+from melodi.clock import Clock
 from melodi.errors import BackendError, CutShort
 from melodi.gateway.headers import Headers
 from melodi.inference.recording import broken
@@ -94,6 +95,7 @@ class Answer:
         self,
         connection: Connection,
         backend: Backend,
+        clock: Clock,
         *,
         has_body: bool,
         release: Callable[[Connection], None],
@@ -101,6 +103,9 @@ class Answer:
         self.status = 0
         self.headers: Headers = []
         """Names in lower case."""
+        self.at_ns = clock.monotonic_ns()
+        """When the last bytes came."""
+        self._clock = clock
         self._connection = connection
         self._backend = backend
         self._has_body = has_body
@@ -166,6 +171,7 @@ class Answer:
 
     def feed(self, data: bytes) -> None:
         """Bytes have come."""
+        self.at_ns = self._clock.monotonic_ns()
         if not self._begun:
             self._head_bytes += len(data)
         try:
@@ -181,6 +187,7 @@ class Answer:
 
     def lost(self, error: Exception | None) -> None:
         """The connection is gone; a body without a length of its own ends so."""
+        self.at_ns = self._clock.monotonic_ns()
         if self._begun and error is None and not self._is_framed():
             self._whole = True
         if not self._whole:

@@ -5,6 +5,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from urllib.parse import urlsplit
 
+from melodi.clock import Clock
 from melodi.errors import BackendError
 from melodi.gateway.connection import Answer, Connection, Stale
 from melodi.gateway.headers import Headers
@@ -33,9 +34,10 @@ class Upstream:
     each costs more than the gateway's own work (docs/decisions/0009).
     """
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, clock: Clock) -> None:
         parts = urlsplit(backend.url)
         self._backend = backend
+        self._clock = clock
         self._host, self._is_tls = parts.hostname or "", parts.scheme == "https"
         self._port = parts.port or (443 if self._is_tls else 80)
         self._prefix = parts.path.encode("ascii")
@@ -87,7 +89,9 @@ class Upstream:
         self, method: str, head: bytes, content: Content, on_sent: Callable[[], None]
     ) -> Answer:
         connection = self._pooled() or await self._connected()
-        answer = Answer(connection, self._backend, has_body=method != "HEAD", release=self._release)
+        answer = Answer(
+            connection, self._backend, self._clock, has_body=method != "HEAD", release=self._release
+        )
         try:
             if isinstance(content, bytes) and len(content) <= MAX_PLAIN_BYTES:
                 connection.write(head + content)

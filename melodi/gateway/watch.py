@@ -23,6 +23,8 @@ class Watch:
         self._recorder = recorder
         self._clock = clock
         self._ended = False
+        self._taken_ns = timeline.sent_ns
+        self._sent_after_ns = 0
 
     def __enter__(self) -> Self:
         self._recorder.begin(self._timeline)
@@ -57,9 +59,19 @@ class Watch:
         """Bytes of the answer came at `at_ns`."""
         self._observer.feed(data, at_ns)
 
+    def taken(self, at_ns: int) -> None:
+        """The request had come whole at `at_ns`."""
+        self._taken_ns = at_ns
+
     def sent(self) -> None:
         """The request has been written to the backend."""
         self._timeline.reached = True
+        self._sent_after_ns = self._clock.monotonic_ns() - self._taken_ns
+
+    def passed(self, at_ns: int) -> None:
+        """The head of the answer, which had come at `at_ns`, has been sent on."""
+        passed_after_ns = self._clock.monotonic_ns() - at_ns
+        self._timeline.overhead_ns = self._sent_after_ns + passed_after_ns
 
     def fail(self, message: str, *, reached: bool) -> None:
         """The backend gave no answer; `reached`: although the request had been sent."""
@@ -93,7 +105,13 @@ class Unwatched:
     def feed(self, data: bytes, at_ns: int) -> None:
         pass
 
+    def taken(self, at_ns: int) -> None:
+        pass
+
     def sent(self) -> None:
+        pass
+
+    def passed(self, at_ns: int) -> None:
         pass
 
     def fail(self, message: str, *, reached: bool) -> None:

@@ -39,6 +39,9 @@ class RequestTimeline:
     # seen as it runs
     reached: bool = False
     """The request was written to the backend, which may have worked on it."""
+    overhead_ns: int | None = None
+    """What the gateway itself took: from having the request to its having been written to the
+    backend, and from the answer's head to its having been sent on."""
     first_token_ns: int | None = None
     chunk_ns: "array[int]" = field(default_factory=lambda: array("q"))
     http_status: int | None = None

@@ -148,13 +148,15 @@ def test_the_sampler_the_collectors_and_the_gateway_are_told(
     metrics.sampler_beat(2_000_000, 3)
     metrics.know_collector("nvml", is_up=lambda: True, period_ns=lambda: 50_000_000)
     metrics.know_collector("rapl", is_up=lambda: False, period_ns=lambda: 100_000_000)
-    metrics.gateway_overhead(0.5)
+    metrics.request_seen(timeline(overhead_ns=500_000_000))
+    metrics.request_seen(timeline())
     metrics.spooled(7)
     assert value(registry, "sampler_lateness_seconds_sum") == 0.002
     assert value(registry, "sampler_missed_ticks_total") == 3.0
     assert value(registry, "collector_up", collector="nvml") == 1.0
     assert value(registry, "collector_up", collector="rapl") == 0.0
     assert value(registry, "gateway_overhead_seconds_sum") == 0.5
+    assert value(registry, "gateway_overhead_seconds_count") == 1.0
     assert value(registry, "spool_records") == 7.0
 
 

@@ -1,6 +1,7 @@
 """Servers of one process stop together."""
 
 import asyncio
+import socket
 import time
 from typing import Any
 
@@ -34,6 +35,25 @@ class Slow:
         except asyncio.CancelledError:
             self.cancelled = True
             raise
+
+
+async def test_answers_do_not_wait_for_acknowledgements() -> None:
+    """Nagle's algorithm is off on what asyncio's own loop serves; it would hold back each body."""
+    served: list[int] = []
+
+    class Noting(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            taken = transport.get_extra_info("socket")
+            served.append(taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            transport.close()
+
+    with bind("127.0.0.1:0") as listener:
+        server = await asyncio.get_running_loop().create_server(Noting, sock=listener.dup())
+        reader, writer = await asyncio.open_connection(*listener.getsockname())
+        assert await reader.read() == b""
+        writer.close()
+        server.close()
+    assert served == [1]
 
 
 async def test_all_servers_share_one_grace_time(caplog: pytest.LogCaptureFixture) -> None:

@@ -170,7 +170,9 @@ async def test_a_stream_leaves_a_whole_record() -> None:
     assert timeline.generation == {"num_predict": 3}
     assert timeline.end_ns is not None
     assert timeline.first_token_ns == timeline.chunk_ns[0]
-    assert timeline.sent_ns < timeline.chunk_ns[0] < timeline.end_ns
+    assert timeline.sent_ns < timeline.chunk_ns[0] <= timeline.end_ns
+    assert timeline.overhead_ns is not None
+    assert 0 < timeline.overhead_ns < timeline.end_ns - timeline.sent_ns
 
 
 async def test_bytes_leave_before_the_backend_has_said_more() -> None:
