@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import takewhile
 from queue import Empty, SimpleQueue
+from typing import Any
 
 import structlog
 
@@ -56,7 +57,7 @@ class _Pending:
     """What it is charged to, as it was known when it began."""
     doubts: tuple[str, ...] = ()
     """Reasons that its energy cannot tell of itself."""
-    facts: EnergyRecord | None = None
+    facts: Mapping[str, Any] | None = None
     """What is known of it beside its energy, once it has ended."""
     composed: EnergyRecord | None = None
     """Its final record, on its way into the database."""

@@ -12,7 +12,7 @@ from collectors.base import Conditions
 from melodi.clock import NS_PER_SECOND, to_datetime
 from melodi.energy.bins import Interval, Span
 from melodi.energy.record import EnergyRecord, Quality, Status
-from melodi.energy.total import RequestEnergy, charged
+from melodi.energy.total import RequestEnergy, costs
 from melodi.energy.work import Work
 from melodi.inference.timeline import RequestTimeline
 from melodi.store.spool import Begun
@@ -107,62 +107,66 @@ def _service_start(timeline: RequestTimeline, end_ns: int) -> int:
     return timeline.sent_ns + waited_ns
 
 
-def describe(timeline: RequestTimeline, *, host: str, privacy: Privacy) -> EnergyRecord:
-    """The record of a request without its energy; provisional."""
-    return EnergyRecord(
-        id=timeline.id,
-        host=host,
-        backend=timeline.backend,
-        backend_kind=timeline.backend_kind,
-        **{name: clean(getattr(timeline, name)) for name in FROM_OUTSIDE},
-        **clean(_private(timeline, privacy)),
-        streamed=timeline.streamed,
-        status=timeline.status or Status.INCOMPLETE,
-        attempt=timeline.attempt,
-        http_status=timeline.http_status,
-        scheduled_at=_when(timeline.scheduled_wall_ns),
-        started_at=to_datetime(timeline.wall_ns),
+def describe(timeline: RequestTimeline, *, host: str, privacy: Privacy) -> dict[str, Any]:
+    """What a request's record says beside its energy, by field; what is unknown is left out."""
+    facts = {
+        "id": timeline.id,
+        "host": host,
+        "backend": timeline.backend,
+        "backend_kind": timeline.backend_kind,
+        "streamed": timeline.streamed,
+        "status": timeline.status or Status.INCOMPLETE,
+        "attempt": timeline.attempt,
+        "http_status": timeline.http_status,
+        "scheduled_at": _when(timeline.scheduled_wall_ns),
+        "started_at": to_datetime(timeline.wall_ns),
+        "input_tokens": timeline.input_tokens,
+        "output_tokens": timeline.output_tokens,
+        "cached_input_tokens": timeline.cached_input_tokens,
+        "tokens_source": timeline.tokens_source,
         **_durations(timeline),
-        input_tokens=timeline.input_tokens,
-        output_tokens=timeline.output_tokens,
-        cached_input_tokens=timeline.cached_input_tokens,
-        tokens_source=timeline.tokens_source,
-    )
+    }
+    from_outside = {name: getattr(timeline, name) for name in FROM_OUTSIDE}
+    from_outside |= _private(timeline, privacy)
+    facts |= {name: clean(value) for name, value in from_outside.items() if value is not None}
+    return facts
 
 
 def with_energy(
-    record: EnergyRecord,
+    facts: Mapping[str, Any],
     energy: RequestEnergy,
     *,
     provisional: bool,
     conditions: Mapping[str, Conditions],
     doubts: Iterable[str] = (),
 ) -> EnergyRecord:
-    """The record with its energy; `conditions` are those of its devices while it ran.
+    """The record of what `describe` gave, with its energy.
 
-    `doubts` are reasons beside those that the energy itself has.
+    `conditions` are those of its devices while it ran, `doubts` reasons beside those that the
+    energy itself has.
     """
     if energy.domains:
         found = {*energy.quality_reasons, *doubts}
-        if _is_idle_in_decode(record, energy):
+        if _is_idle_in_decode(facts, energy):
             found.add(GPU_IDLE)
         energy = replace(energy, quality_reasons=tuple(sorted(found)))
-    return replace(
-        charged(record, energy),
+    return EnergyRecord(
+        **facts,
         provisional=provisional,
+        **costs(energy, facts.get("output_tokens")),
         **_hardware([conditions[name] for name in energy.domains if name in conditions]),
     )
 
 
-def _is_idle_in_decode(record: EnergyRecord, energy: RequestEnergy) -> bool:
+def _is_idle_in_decode(facts: Mapping[str, Any], energy: RequestEnergy) -> bool:
     """Whether tokens came while every GPU stayed idle: the model then ran where nothing measures.
 
     Its own active power times the requests beside it stands for the GPU's; shorter requests than
     the sensor can tell say nothing.
     """
     gpus = [one for name, one in energy.domains.items() if name.startswith("gpu:")]
-    seconds = record.duration_seconds
-    if not gpus or energy.cpu_joules is not None or not record.output_tokens or not seconds:
+    seconds = facts.get("duration_seconds")
+    if not gpus or energy.cpu_joules is not None or not facts.get("output_tokens") or not seconds:
         return False
     company = energy.concurrency_mean or 1.0
     return all(

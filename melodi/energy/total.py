@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from operator import attrgetter
+from typing import Any
 
 from melodi.energy.record import DomainEnergy, EnergyRecord, Quality
 from melodi.energy.tally import DomainFacts
@@ -53,14 +54,16 @@ def unmeasured(reason: str) -> RequestEnergy:
 _COSTS = tuple(field.name for field in fields(RequestEnergy))
 
 
+def costs(energy: RequestEnergy, output_tokens: int | None) -> dict[str, Any]:
+    """The fields of a record that its energy fills."""
+    joules = energy.energy_joules
+    each = joules / output_tokens if joules is not None and output_tokens else None
+    return {"joules_per_output_token": each, **{name: getattr(energy, name) for name in _COSTS}}
+
+
 def charged(record: EnergyRecord, energy: RequestEnergy) -> EnergyRecord:
     """The record of a request with its energy."""
-    tokens, joules = record.output_tokens, energy.energy_joules
-    return replace(
-        record,
-        joules_per_output_token=joules / tokens if joules is not None and tokens else None,
-        **{name: getattr(energy, name) for name in _COSTS},
-    )
+    return replace(record, **costs(energy, record.output_tokens))
 
 
 @dataclass(frozen=True, slots=True)

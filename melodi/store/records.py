@@ -18,7 +18,7 @@ from melodi.store.database import reading
 from melodi.store.kept import Kept, forget_kept, to_kept_row
 from melodi.store.queries import Page, RequestFilter, conditions, encode_cursor, select_page
 from melodi.store.rollups import count_records
-from melodi.store.rows import to_record, to_row
+from melodi.store.rows import to_record, to_rows
 from melodi.store.schema import domains, hosts, kept_minutes, ledger_minutes, requests
 
 MAX_PAGE = 1000
@@ -108,8 +108,7 @@ class RecordStore:
             _advance_host(connection, name, by=len(ours), batches=fresh)
         count_records(connection, accepted, stored)
         if accepted:
-            rows = [to_row(record) | {"seq": seqs.get(record.id)} for record in accepted]
-            connection.execute(self._put_request, rows)
+            connection.execute(self._put_request, to_rows(accepted, seqs))
         if minutes := _minute_rows(fresh):
             connection.execute(self._add_minutes, minutes)
         return seqs

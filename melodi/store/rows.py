@@ -1,6 +1,6 @@
 """Between an energy record and its row."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -11,9 +11,21 @@ from melodi.energy.record import DomainEnergy, EnergyRecord, Quality, Status
 _NAMES = tuple(f.name for f in fields(EnergyRecord))
 
 
-def to_row(record: EnergyRecord) -> dict[str, Any]:
-    """The record's fields by column; the engine writes the nested ones as JSON."""
-    return {name: getattr(record, name) for name in _NAMES}
+def to_rows(records: Sequence[EnergyRecord], seqs: Mapping[str, int]) -> list[dict[str, Any]]:
+    """The records' fields by column, with the seqs of those that have one.
+
+    A column that is unknown in all of them is left out, which an INSERT takes for NULL: it costs
+    the database's driver as much as one that is known. The engine writes nested ones as JSON.
+    """
+    names = [
+        name
+        for name in _NAMES
+        if name != "seq" and any(getattr(record, name) is not None for record in records)
+    ]
+    rows = [{name: getattr(record, name) for name in names} for record in records]
+    for row in rows:
+        row["seq"] = seqs.get(row["id"])
+    return rows
 
 
 def to_record(row: RowMapping) -> EnergyRecord:
