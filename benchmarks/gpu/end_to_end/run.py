@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tarfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -112,7 +113,7 @@ class Run:
         parameters = self._make(folder, size)
         told: Found = {"parameters": parameters, "phases": []}
         self.found["models"][size] = told
-        log = self.out / f"engine-{size}.log"
+        log = self.work / f"engine-{size}.log"
         for batching in (True, False):
             with ExitStack() as stack:
                 url = stack.enter_context(self.engine.serving(folder, port, log, batching=batching))
@@ -191,7 +192,6 @@ class Run:
         records = measure.all_records(one)
         self.found["records"] = measure.summed([one for one in records if not one["provisional"]])
         self.found["records"]["provisional"] = sum(one["provisional"] for one in records)
-        shutil.copy(reader, self.out / "reader.txt")
 
     def _attempt(self, name: str, expected_seconds: float, action: Callable[[], T]) -> T | None:
         """What `action` gives; None, and the reason kept, where it fails or there is no time."""
@@ -213,3 +213,6 @@ class Run:
         (self.out / "end_to_end.json").write_text(json.dumps(self.found, indent=1) + "\n")
         (self.out / "end_to_end.md").write_text(page(self.found))
         draw(self.found, self.out / "joules-per-token.png")
+        with tarfile.open(self.out / "logs.tar.gz", "w:gz") as kept:
+            for path in (*self.work.rglob("*.log"), *self.work.glob("reader.txt")):
+                kept.add(path, str(path.relative_to(self.work)))

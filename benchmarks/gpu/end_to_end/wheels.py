@@ -9,8 +9,8 @@ from benchmarks.gpu.end_to_end.processes import ROOT
 
 OURS = ("melodi.cli.serve", "melodi.daemon.serve", "melodi.api.app", "pynvml")
 SERVER = ("transformers.cli.transformers", "fastapi", "openai", "pydantic", "uvicorn", "torch")
-BESIDE = ("fastapi", "openai", "pydantic", "requests", "uvicorn")
-"""What `transformers serve` needs beside transformers itself."""
+BESIDE = ("requests", "pytest", "pytest-asyncio", "pytest-timeout")
+"""What `transformers serve` and the tests need beside what MELODI needs."""
 
 
 def download_line(python: str = "3.12") -> str:

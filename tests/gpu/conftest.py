@@ -1,0 +1,75 @@
+"""What tests on a real card share: the card, kernels for it, and clear words where it is not.
+
+GPU_TESTS_LOAD=cpu with the scripted driver on LD_LIBRARY_PATH tries the tests themselves out.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.gpu.end_to_end.processes import environment
+from benchmarks.gpu.probe import load
+from benchmarks.gpu.probe.load import TorchMachine
+from collectors.errors import CollectorError
+from collectors.nvml import NvmlCollector
+
+NO_CARD = "no NVIDIA GPU can be read here; leave out `-m gpu`, or run this where there is one"
+NO_TORCH = "torch sees no CUDA device in this interpreter; install it here"
+
+
+@pytest.fixture
+def collector() -> Iterator[NvmlCollector]:
+    """Every card here; a failure, no skip, where there is none: these tests were asked for."""
+    try:
+        opened = NvmlCollector(now_ns=time.monotonic_ns)
+    except CollectorError as error:
+        pytest.fail(f"{NO_CARD}: {error}")
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+@pytest.fixture
+def device(collector: NvmlCollector) -> str:
+    """Where torch runs kernels."""
+    chosen = os.environ.get("GPU_TESTS_LOAD", "cuda:0")
+    sees = "import torch; assert torch.cuda.is_available()" if chosen != "cpu" else "import torch"
+    tried = subprocess.run(
+        [sys.executable, "-c", sees], capture_output=True, text=True, check=False
+    )
+    if tried.returncode != 0:
+        pytest.fail(f"{NO_TORCH}: {tried.stderr.strip()[-300:]}")
+    return chosen
+
+
+@pytest.fixture
+def machine(device: str) -> Iterator[TorchMachine]:
+    """Kernels in a process of their own, ready to run."""
+    opened = TorchMachine(device)
+    try:
+        opened.open_load()
+        yield opened
+    finally:
+        opened.close()
+
+
+@pytest.fixture
+def kernels(device: str) -> list[str]:
+    """A command that multiplies matrices on the card for four seconds."""
+    program = (
+        f"import io, sys; sys.path.insert(0, {str(Path(load.__file__).parent)!r}); import load; "
+        f"sys.stdin = io.StringIO('[4.0, null]\\n'); load.run_kernels({device!r})"
+    )
+    return [sys.executable, "-c", program]
+
+
+@pytest.fixture
+def env(tmp_path: Path) -> dict[str, str]:
+    """Of processes that import this tree, with data of their own."""
+    return environment(None, XDG_DATA_HOME=str(tmp_path))
