@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 ENGINES := .venv-engines
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check fix bench docs constraints test-engines clean
+.PHONY: help install demo test check fix bench docs constraints test-engines test-gpu clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ constraints: ## pin what a release installs, by names and versions only
 
 test-engines: install $(ENGINES)/.installed ## run against a real OpenAI-compatible server
 	@$(BIN)/python -m pytest -m engines tests/engines -s
+
+test-gpu: install ## run the tests that need an NVIDIA GPU (torch and transformers beside it)
+	@$(BIN)/python -m pytest -m gpu tests/gpu
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) $(ENGINES) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -63,7 +63,7 @@ if [ -n "$cpu" ]; then load=cpu; else load=cuda; fi
 stage probe 200 "$engine" -m benchmarks.gpu.probe --out "$out" --load "$load" --limit 180
 [ -z "$probe" ] && [ -f "$out/probe.json" ] && probe=$out/probe.json
 stage tests 240 env PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 ${cpu:+GPU_TESTS_LOAD=cpu} \
-    "$engine" -m pytest -p pytest_asyncio -p pytest_timeout -p no:cacheprovider -m gpu tests/gpu
+    "$engine" -m pytest -p pytest_asyncio.plugin -p pytest_timeout -p no:cacheprovider -m gpu tests/gpu
 stage end_to_end 590 "$python" -m benchmarks.gpu.end_to_end --out "$out" --limit 570 \
     --engine-python "$engine" ${probe:+--probe "$probe"} ${cpu:+--cpu}
 exit $failed

@@ -88,7 +88,9 @@ class Engine:
         """Its URL, once it has loaded the model."""
         command = [self.python, "-c", SERVE, "serve", str(model), "--host", "127.0.0.1"]
         command += ["--port", str(port), "--device", self.device]
-        command += ["--continuous-batching"] if batching else []
+        if batching:
+            share = "0.02" if self.device == "cpu" else "0.5"
+            command += ["--continuous-batching", "--cb-max-memory-percent", share]
         hub = log.parent / "hub"
         hub.mkdir(exist_ok=True)
         with running(command, env=self.env | {"HF_HUB_CACHE": str(hub)}, log=log) as process:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.gpu.end_to_end.energy import Sent
 
-TIMEOUT_SECONDS = 120
+TIMEOUT_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
