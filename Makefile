@@ -53,8 +53,8 @@ constraints: ## pin what a release installs, by names and versions only
 test-engines: install $(ENGINES)/.installed ## run against a real OpenAI-compatible server
 	@$(BIN)/python -m pytest -m engines tests/engines -s
 
-test-gpu: install ## run the tests that need an NVIDIA GPU (torch and transformers beside it)
-	@$(BIN)/python -m pytest -m gpu tests/gpu
+test-gpu: install $(ENGINES)/.installed ## run the tests that need an NVIDIA GPU
+	@ENGINE_PYTHON=$(CURDIR)/$(ENGINES)/bin/python $(BIN)/python -m pytest -m gpu tests/gpu
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) $(ENGINES) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

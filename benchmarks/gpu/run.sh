@@ -5,7 +5,7 @@
 #
 # Each stage has a limit of its own, and what it found is in OUT whatever becomes of it or the
 # next. --cpu tries all of it out with scripted power where there is no GPU. PYTHON chooses the
-# interpreter; it has torch and transformers. ENGINE_PYTHON: another one that has them.
+# interpreter, ENGINE_PYTHON the one that has torch and transformers where that is another.
 set -u
 cd "$(dirname "$0")/../.." || exit 2
 out=$(realpath -m "${1:?say where to write: benchmarks/gpu/run.sh OUT}")
@@ -60,10 +60,11 @@ stage() {
 }
 
 if [ -n "$cpu" ]; then load=cpu; else load=cuda; fi
-stage probe 200 "$engine" -m benchmarks.gpu.probe --out "$out" --load "$load" --limit 180
+stage probe 200 "$python" -m benchmarks.gpu.probe --out "$out" --load "$load" --limit 180 \
+    --python "$engine"
 [ -z "$probe" ] && [ -f "$out/probe.json" ] && probe=$out/probe.json
 stage tests 240 env PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 ${cpu:+GPU_TESTS_LOAD=cpu} \
-    "$engine" -m pytest -p pytest_asyncio.plugin -p pytest_timeout -p no:cacheprovider -m gpu tests/gpu
+    ENGINE_PYTHON="$engine" "$python" -m pytest -p pytest_asyncio.plugin -p pytest_timeout -p no:cacheprovider -m gpu tests/gpu
 stage end_to_end 590 "$python" -m benchmarks.gpu.end_to_end --out "$out" --limit 570 \
     --engine-python "$engine" ${probe:+--probe "$probe"} ${cpu:+--cpu}
 exit $failed

@@ -19,7 +19,7 @@ from collectors.errors import CollectorError
 from collectors.nvml import NvmlCollector
 
 NO_CARD = "no NVIDIA GPU can be read here; leave out `-m gpu`, or run this where there is one"
-NO_TORCH = "torch sees no CUDA device in this interpreter; install it here"
+NO_TORCH = "torch sees no CUDA device; name an interpreter where it does in ENGINE_PYTHON"
 
 
 @pytest.fixture
@@ -36,22 +36,26 @@ def collector() -> Iterator[NvmlCollector]:
 
 
 @pytest.fixture
-def device(collector: NvmlCollector) -> str:
+def python() -> str:
+    """The interpreter that has torch and transformers: ENGINE_PYTHON, or this one."""
+    return os.environ.get("ENGINE_PYTHON", sys.executable)
+
+
+@pytest.fixture
+def device(collector: NvmlCollector, python: str) -> str:
     """Where torch runs kernels."""
     chosen = os.environ.get("GPU_TESTS_LOAD", "cuda:0")
     sees = "import torch; assert torch.cuda.is_available()" if chosen != "cpu" else "import torch"
-    tried = subprocess.run(
-        [sys.executable, "-c", sees], capture_output=True, text=True, check=False
-    )
+    tried = subprocess.run([python, "-c", sees], capture_output=True, text=True, check=False)
     if tried.returncode != 0:
         pytest.fail(f"{NO_TORCH}: {tried.stderr.strip()[-300:]}")
     return chosen
 
 
 @pytest.fixture
-def machine(device: str) -> Iterator[TorchMachine]:
+def machine(device: str, python: str) -> Iterator[TorchMachine]:
     """Kernels in a process of their own, ready to run."""
-    opened = TorchMachine(device)
+    opened = TorchMachine(device, python=python)
     try:
         opened.open_load()
         yield opened
@@ -60,13 +64,13 @@ def machine(device: str) -> Iterator[TorchMachine]:
 
 
 @pytest.fixture
-def kernels(device: str) -> list[str]:
+def kernels(device: str, python: str) -> list[str]:
     """A command that multiplies matrices on the card for four seconds."""
     program = (
         f"import io, sys; sys.path.insert(0, {str(Path(load.__file__).parent)!r}); import load; "
         f"sys.stdin = io.StringIO('[4.0, null]\\n'); load.run_kernels({device!r})"
     )
-    return [sys.executable, "-c", program]
+    return [python, "-c", program]
 
 
 @pytest.fixture

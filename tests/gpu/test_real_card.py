@@ -180,14 +180,14 @@ def test_the_doctor_says_that_this_can_be_measured(
 
 
 def test_a_served_request_has_a_record_with_its_joules(
-    device: str, collector: NvmlCollector, env: dict[str, str], tmp_path: Path
+    device: str, python: str, collector: NvmlCollector, env: dict[str, str], tmp_path: Path
 ) -> None:
     """A prompt through the gateway to a real server on this card."""
     model, port = tmp_path / "tiny", free_port()
     maker = ROOT / "benchmarks/gpu/end_to_end/make_model.py"
     corpus = ROOT / "prompts/melodi-60.jsonl"
-    subprocess.run([sys.executable, maker, model, "tiny", corpus, device], env=env, check=True)
-    engine = Engine(sys.executable, device, env)
+    subprocess.run([python, maker, model, "tiny", corpus, device], env=env, check=True)
+    engine = Engine(python, device, env)
     with (
         engine.serving(model, port, tmp_path / "engine.log", batching=True) as url,
         daemon(tmp_path / "daemon", url, env=env) as one,

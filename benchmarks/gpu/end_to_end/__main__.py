@@ -20,7 +20,6 @@ from typing import Any
 
 from benchmarks.gpu.end_to_end.processes import ROOT, Engine, environment
 from benchmarks.gpu.end_to_end.run import Plan, Run
-from benchmarks.gpu.end_to_end.stub import stub_environment, stub_probe
 from benchmarks.gpu.end_to_end.wheels import OURS, SERVER, download_line, install, missing
 
 LIMIT_SECONDS = 570.0
@@ -75,9 +74,13 @@ def main() -> int:
             print(f"these are missing here: {', '.join(lacking)}; give --wheels", file=sys.stderr)
             return 1
         engine = Engine(python, "cpu" if asked.cpu else f"cuda:{asked.device}", env)
-        own = env | (stub_environment(work) if asked.cpu else {})
+        own, probe = env, partial(probed, asked, out, env)
+        if asked.cpu:
+            # Needs the binding and a compiler, which a machine with a card need not have here.
+            from benchmarks.gpu.end_to_end.stub import stub_environment, stub_probe
+
+            own, probe = env | stub_environment(work), partial(stub_probe, work)
         run = Run(plan, engine, out, work, own, asked.device, end)
-        probe = partial(stub_probe, work) if asked.cpu else partial(probed, asked, out, own)
         return 0 if run.go(probe) else 1
 
 
@@ -85,7 +88,8 @@ def probed(asked: argparse.Namespace, out: Path, env: dict[str, str]) -> dict[st
     """What the probe found, run first unless that was done before."""
     path: Path = asked.probe or out / "probe.json"
     if asked.probe is None:
-        command = [asked.engine_python, "-m", "benchmarks.gpu.probe", "--out", str(out)]
+        command = [sys.executable, "-m", "benchmarks.gpu.probe", "--out", str(out)]
+        command += ["--python", asked.engine_python]
         command += ["--device", str(asked.device), "--limit", "150"]
         subprocess.run(command, env=env, check=False, timeout=200)
     found: dict[str, Any] = json.loads(path.read_text())

@@ -66,8 +66,8 @@ class Machine(Protocol):
 class TorchMachine:
     """Kernels in a process of their own, on a CUDA device, or on the CPU to try this out."""
 
-    def __init__(self, device: str) -> None:
-        self._device = device
+    def __init__(self, device: str, *, python: str = sys.executable) -> None:
+        self._command = [python, __file__, device]
         self._process: subprocess.Popen[str] | None = None
 
     now_ns = staticmethod(time.monotonic_ns)
@@ -75,7 +75,7 @@ class TorchMachine:
 
     def open_load(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, __file__, self._device],
+            self._command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
