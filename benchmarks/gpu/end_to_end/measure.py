@@ -116,16 +116,25 @@ def cost(
     *,
     pairs: int,
     requests: int,
+    end: float,
     env: dict[str, str],
 ) -> Found:
-    """Tokens per second through MELODI over those without any MELODI, in turns."""
-    found = []
+    """Tokens per second through MELODI over those without any MELODI, in turns.
+
+    No further pair is begun that would not be done at `end` (monotonic seconds).
+    """
+    found: list[tuple[float | None, float | None]] = []
+    longest = 0.0
     for number in range(pairs):
+        began = time.monotonic()
+        if began + longest > end:
+            break
         without = so_many(target, prompts, concurrency=COST_CONCURRENCY, requests=requests)
         with daemon(folder / f"cost-{number}", target.url, env=env) as one:
             through = Target(one.gateway, target.model, target.max_tokens)
             measured = so_many(through, prompts, concurrency=COST_CONCURRENCY, requests=requests)
         found.append((speed_of(without), speed_of(measured)))
+        longest = max(longest, time.monotonic() - began)
     ratios = sorted(b / a for a, b in found if a is not None and b is not None)
     if not ratios:
         return {"pairs": found, "median": None}

@@ -30,8 +30,9 @@ def environment(site: Path | None, **more: str) -> dict[str, str]:
     """This process's own without MELODI's settings, with this tree and `site` to import from."""
     kept = {name: text for name, text in os.environ.items() if not name.startswith("MELODI_")}
     paths = [str(ROOT), *([str(site)] if site else []), kept.get("PYTHONPATH", "")]
-    offline = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "PYTHONUNBUFFERED": "1"}
-    return kept | offline | {"PYTHONPATH": os.pathsep.join(filter(None, paths))} | more
+    ours = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "PYTHONUNBUFFERED": "1"}
+    ours |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}  # as NVML counts
+    return kept | ours | {"PYTHONPATH": os.pathsep.join(filter(None, paths))} | more
 
 
 def free_port() -> int:

@@ -104,7 +104,7 @@ class Run:
                         self._phases(size, one, target, reader)
                 self._attempt("ledger", 0, partial(self._books, one, reader, since_ns))
             if target is not None:
-                self._attempt("cost", 20 * self.plan.cost_pairs, partial(self._cost, target))
+                self._attempt("cost", 30, partial(self._cost, target))
 
     @contextmanager
     def _served(self, size: str, port: int) -> Iterator[Target]:
@@ -173,6 +173,7 @@ class Run:
             self.prompts,
             pairs=self.plan.cost_pairs,
             requests=self.plan.cost_requests,
+            end=self.end,
             env=self.env,
         )
 

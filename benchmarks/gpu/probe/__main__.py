@@ -30,13 +30,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="probe", description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder for what is found")
     parser.add_argument("--device", type=int, default=0, help="which GPU, as NVML counts")
-    parser.add_argument("--load", default="cuda", help="where torch runs kernels: cuda or cpu")
+    parser.add_argument("--load", choices=("cuda", "cpu"), default="cuda", help="where kernels run")
     parser.add_argument("--python", default=sys.executable, help="the interpreter that has torch")
     parser.add_argument("--limit", type=float, default=LIMIT_SECONDS, help="seconds for it all")
     parser.add_argument("--stub", type=Path, help="a scripted driver in virtual time instead")
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
-    machine: Machine = TorchMachine(asked.load, python=asked.python)
+    load = "cpu" if asked.load == "cpu" else f"cuda:{asked.device}"
+    machine: Machine = TorchMachine(load, python=asked.python)
     if asked.stub:
         machine = StubMachine(asked.stub)
     return run(machine, device=asked.device, out=asked.out, limit_seconds=asked.limit)

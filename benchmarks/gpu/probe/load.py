@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+import os
 import random
 import select
 import subprocess
@@ -103,8 +104,8 @@ class TorchMachine:
 
     def close(self) -> None:
         if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+            with self._process as process:  # closes its pipes, too
+                process.kill()
 
 
 class StubMachine:
@@ -158,6 +159,7 @@ class StubMachine:
 
 def run_kernels(device: str) -> None:
     """Answer each line `[seconds, half_ms]` on stdin, once done, with when kernels ran."""
+    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # as NVML counts
     import torch
 
     size, kind = (4096, torch.bfloat16) if device.startswith("cuda") else (256, torch.float32)

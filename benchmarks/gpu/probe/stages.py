@@ -74,14 +74,14 @@ class Probe:
     def inventory(self) -> None:
         """Which questions the card answers, and with what."""
         questions = other_questions(self.nvml, self.handle)
-        self.found["card"] = {name: answer_of(self.nvml, ask) for name, ask in questions.items()}
+        self.found["card"] = {name: answer_of(ask) for name, ask in questions.items()}
         for name, ask in sensors(self.nvml, self.handle).items():
-            answer = answer_of(self.nvml, ask)
+            answer = answer_of(ask)
             for _ in range(ATTEMPTS - 1):
                 if "value" in answer:
                     break
                 self.machine.sleep(0.01)
-                answer = answer_of(self.nvml, ask)
+                answer = answer_of(ask)
             self.found["sensors"][name] = {"answer": answer}
             if "value" in answer:
                 self._asks[name] = ask
@@ -93,7 +93,7 @@ class Probe:
             end_ns = time.monotonic_ns() + SECOND
             while len(times_ns) < 1_000 and time.monotonic_ns() < end_ns:
                 began_ns = time.monotonic_ns()
-                answered = "value" in answer_of(self.nvml, ask)
+                answered = "value" in answer_of(ask)
                 if answered:
                     times_ns.append(time.monotonic_ns() - began_ns)
             self.found["sensors"][name]["call_us"] = spread_us(times_ns)
@@ -213,7 +213,7 @@ class Probe:
         while machine.now_ns() < end_ns:
             for name in names:
                 before_ns = machine.now_ns()
-                answer = answer_of(self.nvml, self._asks[name])
+                answer = answer_of(self._asks[name])
                 took_ns = machine.now_ns() - before_ns
                 if "value" in answer:
                     polled[name].append(Poll(before_ns + took_ns // 2, took_ns, answer["value"]))
