@@ -1,4 +1,4 @@
-"""Puts a run on a real card into docs/measuring.md, and its picture beside it.
+"""Puts a run on a real card into docs/measuring.md, and its picture there and into the README.
 
     python -m benchmarks.gpu.write DIR
 
@@ -12,33 +12,53 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu.end_to_end.page import page
+from benchmarks.gpu.probe.page import heading
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+ROOT = Path(__file__).resolve().parents[2]
 PICTURE = "images/gpu-joules-per-token.png"
 BEGIN, END = "<!-- gpu: begin -->", "<!-- gpu: end -->"
 
 
-def into_page(text: str, found: dict[str, Any], *, picture: bool) -> str:
-    """`text` with the run between its markers."""
+def tables(found: dict[str, Any], *, picture: bool) -> str:
+    """All that was found; refuses scripted power."""
     if found["device"] == "cpu":
         raise SystemExit("this run had scripted power: it is no measurement; run it on a card")
+    parts = [f"Written by `python -m benchmarks.gpu.write`; run at {found['made_at']}."]
+    parts += [shown(PICTURE)] if picture else []
+    return "\n\n".join([*parts, page(found).strip()])
+
+
+def caption(found: dict[str, Any]) -> str:
+    """The picture, and on which card it was made."""
+    models = " and ".join(f"{one['parameters'] / 1e9:.1f}" for one in found["models"].values())
+    return (
+        f"{shown(f'docs/{PICTURE}')}\n\n{heading(found['probe'] or {})} Llamas with random weights "
+        f"of {models} billion parameters; [measuring](docs/measuring.md) has the tables."
+    )
+
+
+def shown(path: str) -> str:
+    return f"![Joules per output token by requests at once]({path})"
+
+
+def between_markers(text: str, new: str) -> str:
+    """`text` with `new` in the place of what stands between its markers."""
     before, rest = text.split(BEGIN)
     after = rest.split(END)[1]
-    parts = [f"Written by `python -m benchmarks.gpu.write`; run at {found['made_at']}."]
-    parts += [f"![Joules per output token by requests at once]({PICTURE})"] if picture else []
-    parts += [page(found).strip()]
-    return f"{before}{BEGIN}\n" + "\n\n".join(parts) + f"\n{END}{after}"
+    return f"{before}{BEGIN}\n{new}\n{END}{after}"
 
 
 def main() -> None:
     folder = Path(sys.argv[1])
     found = json.loads((folder / "end_to_end.json").read_text())
     drawn = folder / "joules-per-token.png"
-    target = DOCS / "measuring.md"
-    target.write_text(into_page(target.read_text(), found, picture=drawn.exists()))
+    pages = {ROOT / "docs" / "measuring.md": tables(found, picture=drawn.exists())}
     if drawn.exists():
-        (DOCS / PICTURE).parent.mkdir(exist_ok=True)
-        shutil.copy(drawn, DOCS / PICTURE)
+        pages[ROOT / "README.md"] = caption(found)
+        (ROOT / "docs" / PICTURE).parent.mkdir(exist_ok=True)
+        shutil.copy(drawn, ROOT / "docs" / PICTURE)
+    for path, new in pages.items():
+        path.write_text(between_markers(path.read_text(), new))
 
 
 if __name__ == "__main__":

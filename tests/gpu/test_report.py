@@ -1,14 +1,13 @@
 """What a run's page says, and when a claim counts as held."""
 
-import copy
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks.gpu.end_to_end.checks import checks
 from benchmarks.gpu.end_to_end.page import page
-from benchmarks.gpu.write import BEGIN, END, into_page
+from benchmarks.gpu.end_to_end.processes import ROOT
+from benchmarks.gpu.write import BEGIN, END, between_markers, caption, tables
 
 
 def records(**changed: Any) -> dict[str, Any]:
@@ -129,21 +128,28 @@ def test_the_page_sets_the_ways_side_by_side() -> None:
     assert text.count("Held: ") == 6
 
 
-def test_the_documentation_takes_the_run_in_between_its_markers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["README.md", "docs/measuring.md"])
+def test_both_pages_have_a_place_for_a_run(name: str) -> None:
     """What stood there goes, what stands around it stays."""
-    run = found()
-    text = f"before\n{BEGIN}\nold\n{END}\nafter"
-    written = into_page(text, run, picture=True)
-    assert written.startswith("before\n")
-    assert written.endswith("\nafter")
-    assert "old" not in written
-    assert "2030-01-02" in written
-    assert "](images/" in written
+    text = (ROOT / name).read_text()
+    written = between_markers(text, "a new run")
+    assert "a new run" in written
+    assert between_markers(written, text.split(BEGIN)[1].split(END)[0].strip("\n")) == text
+
+
+def test_a_run_is_told_with_its_date_and_its_card() -> None:
+    """The tables with the picture for one page, a caption for the other."""
+    card = {"card": {"value": "A card"}, "driver": {"value": "580.1"}}
+    run = found() | {"probe": {"card": card, "sensors": {}}}
+    text = tables(run, picture=True)
+    assert "run at 2030-01-02" in text
+    assert "](images/" in text
+    assert "A card" in text
+    assert "A card (architecture unknown), driver 580.1" in caption(run)
+    assert "of 1.1 billion parameters" in caption(run)
 
 
 def test_scripted_power_never_gets_into_the_documentation() -> None:
     """A run on a CPU has no joules to show."""
-    run = copy.deepcopy(found())
-    run["device"] = "cpu"
     with pytest.raises(SystemExit, match="no measurement"):
-        into_page(f"{BEGIN}{END}", run, picture=False)
+        tables(found() | {"device": "cpu"}, picture=False)

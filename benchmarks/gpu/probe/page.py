@@ -19,7 +19,7 @@ def heading(found: Found) -> str:
         return str(card.get(name, {}).get("value", "unknown"))
 
     number = card.get("architecture", {}).get("value")
-    architecture = ARCHITECTURES.get(number, f"architecture {number}")
+    architecture = ARCHITECTURES.get(number, f"architecture {number or 'unknown'}")
     limit = card.get("power_limit_mw", {}).get("value")
     watts = "unknown" if limit is None else f"{limit / 1_000:g} W"
     return (
