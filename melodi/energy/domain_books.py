@@ -66,10 +66,9 @@ class DomainBooks:
         """Another meter tells of the domain; what one calls idle says nothing of the other."""
         if facts.source != self.facts.source:
             self.idle = IdleLearner()
-            coming = np.array([row for _, row in self._coming], np.intp)
-            here = np.concatenate((self._present, coming))
-            self.tallies.explain(here, ["meter_changed"])
-        self.facts = self.tallies.facts = facts
+        here = [*self._present.tolist(), *(row for _, row in self._coming)]
+        self.tallies.change_meter(facts, here)
+        self.facts = facts
 
     def add(self, bin_: Bin) -> None:
         """A new bin, in the order of the domain's curve."""

@@ -30,12 +30,22 @@ class Tallies:
         self._names: list[str] = []
         self._known: dict[int, frozenset[str]] = {}
         self._idle_watts = np.zeros(0)
+        self._estimated: dict[int, DomainFacts] = {}
+        """What an estimate told of these for a while: no meter before or after mends that."""
 
     def open(self, row: int) -> None:
         """A request begins."""
         while row >= len(self._seen):
             self._grow()
         self._seen[row] = False
+        self._estimated.pop(row, None)
+
+    def change_meter(self, facts: DomainFacts, rows: Iterable[int]) -> None:
+        """Another meter tells from now on; `rows` are the requests that may know both."""
+        before, self.facts = self.facts, facts
+        for one in (before, facts):
+            if one.estimated:
+                self._estimated |= dict.fromkeys(rows, one)
 
     def lose(self, guests: Guests, bin_: Bin) -> None:
         """Nobody measured the bin."""
@@ -79,10 +89,11 @@ class Tallies:
 
     def of(self, row: int) -> Tally:
         """What the request has received so far."""
+        facts = self._estimated.get(row, self.facts)
         if not self._seen[row]:
             return Tally(
                 *[0.0] * POLICIES,
-                facts=self.facts,
+                facts=facts,
                 by_policy=(0.0,),
                 divided=(0.0,) * (self._sums.shape[1] - self._last_sum),
                 around=None,
@@ -92,7 +103,7 @@ class Tallies:
         sums, watts = self._sums[row].tolist(), self._idle_watts.item(row)
         return Tally(
             *sums[:POLICIES],
-            facts=self.facts,
+            facts=facts,
             by_policy=sums[POLICIES : self._last_sum],
             divided=sums[self._last_sum :],
             around=tuple(self._around[row].tolist()),

@@ -8,7 +8,7 @@ from melodi.energy.record import DomainEnergy, Quality
 
 MEASURED_REFRESHES = 10
 INTERPOLATED_REFRESHES = 2
-GAPS = frozenset({"stall", "suspended", "forced_close", "unmeasured", "meter_changed"})
+GAPS = frozenset({"stall", "suspended", "forced_close", "unmeasured"})
 _NO_REASON: Set[str] = frozenset()
 _UNMEASURED = frozenset({"unmeasured"})
 _LOAD_UNMEASURED = frozenset({"load_unmeasured"})

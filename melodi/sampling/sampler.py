@@ -55,6 +55,8 @@ class Stations:
         self._clock = clock
         self._on_sample = on_sample
         self._stations: dict[str, Station] = {}
+        self._left: dict[str, EnergyCurve] = {}
+        """Of domains that nobody measures any more: they go on from there if somebody does."""
         self.curves: dict[str, EnergyCurve] = {}
 
     def __iter__(self) -> Iterator[Station]:
@@ -72,7 +74,8 @@ class Stations:
         """Have a station for each meter that can be read, and one for none but those."""
         wanted = {one.name: one.domains for one in probes if one.domains}
         gone = [self._stations.pop(name) for name in self._stations.keys() - wanted.keys()]
-        left = {name: curve for one in gone for name, curve in one.curves.items()}
+        for one in gone:
+            self._left |= one.curves
         for name, domains in wanted.items():
             if name not in self._stations:
                 self._stations[name] = Station(
@@ -81,9 +84,9 @@ class Stations:
                     clock=self._clock,
                     on_sample=self._on_sample,
                 )
-            self._stations[name].measure(domains, left)
+            self._stations[name].measure(domains, self._left)
             self.curves.update(self._stations[name].curves)
-        for name in left.keys() - {one.name for found in wanted.values() for one in found}:
+        for name in self.curves.keys() - {one.name for found in wanted.values() for one in found}:
             del self.curves[name]
 
     def take(self, one: Pass) -> None:
