@@ -176,12 +176,11 @@ def _on_gpus(placement: Placement, gpus: _GpuView) -> Placement:
 def _gpu_parts(domain: Domain, placements: Mapping[str, Placement], gpus: _GpuView) -> Parts | None:
     if domain.name not in gpus.running:
         return None
-    hidden = any(one.found.presence is Presence.HIDDEN for one in placements.values())
+    found = Presence.FOUND
     return gpu_parts(
-        {name: one.pids for name, one in placements.items()},
+        {name: one.pids for name, one in placements.items() if one.found.presence is found},
         running=gpus.running[domain.name].keys(),
         busy=gpus.busy.get(domain.name),
-        others_known=not hidden,
     )
 
 

@@ -54,7 +54,7 @@ class Follower:
     def look(self, now_ns: int) -> tuple[Placement, int | None]:
         """Where it runs, and the CPU time that it gained since the last look, in ns.
 
-        None where that is not known. A backend that is not there gained nothing.
+        None where that is not known.
         """
         if self._is_due(now_ns):
             self._find(now_ns)
@@ -111,7 +111,7 @@ class Follower:
     def _gained_ns(self) -> int | None:
         """By its cgroup where it has one to itself since the last look, else by its processes."""
         if self._found.presence is not Presence.FOUND:
-            return 0 if self._found.presence is Presence.ABSENT else None
+            return None
         by_processes_ns = self._meter.gained_ns(self._members)
         before, self._cgroup = self._cgroup, self._read_cgroup()
         if before and self._cgroup and before[0] == self._cgroup[0]:

@@ -1,7 +1,8 @@
 """The parts that backends had in the work of CPUs and GPUs, from what their processes used (pure).
 
 MEASUREMENT, section 4: on CPUs the part in all busy CPU time, on GPUs the part in SM time. A part
-that cannot be told is None, never 1 or 0.
+that cannot be told is left out, never 0 or 1: the ledger gives a backend in service without one
+what the others leave, and says so.
 """
 
 from collections.abc import Collection, Mapping
@@ -20,13 +21,8 @@ class Parts:
 
 
 def cpu_parts(gained_ns: Mapping[str, int | None], busy_ns: int) -> Parts | None:
-    """Parts in the CPU time that the host spent in a stretch; None where one is not known.
-
-    What is not a backend's is foreign, so with one unknown nothing is known.
-    """
+    """Parts in the CPU time that the host spent in a stretch; None where none is known."""
     known = {name: ns for name, ns in gained_ns.items() if ns is not None}
-    if len(known) < len(gained_ns):
-        return None
     # The host's time is counted by ticks and may fall behind that of its processes.
     whole_ns = max(busy_ns, sum(known.values()))
     if not known or whole_ns <= 0:
@@ -39,17 +35,16 @@ def gpu_parts(
     *,
     running: Collection[int],
     busy: Mapping[int, int] | None,
-    others_known: bool = True,
 ) -> Parts | None:
     """Parts in the SM time of one GPU, with these pids running and so much of it had by each.
 
-    `owners` are the pids of each backend. One backend without anybody beside it has all of it.
-    With `others_known` False the rest may be a backend's whose processes are not known.
+    `owners` are the pids of each backend that is known. One without anybody beside it has all of
+    it; None where nobody is there, or where it is not known who did what.
     """
     here = {name: set(pids) & set(running) for name, pids in owners.items()}
     users = [name for name, pids in here.items() if pids]
     foreign = set(running).difference(*here.values())
-    if not users or (foreign and not others_known):
+    if not users:
         return None
     nobody = dict.fromkeys(owners, 0.0)
     if len(users) == 1 and not foreign:

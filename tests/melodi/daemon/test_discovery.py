@@ -115,17 +115,21 @@ def test_cpu_domains_are_parted_by_the_cpu_time_of_whole_trees(scene: Scene) -> 
     assert found == {"package:0": expected, "dram:0": replace(expected, domain="dram:0")}
 
 
-def test_while_a_backend_is_hidden_the_parts_of_cpus_are_unknown(scene: Scene) -> None:
-    """Its work would pass for foreign; one that is not there does none."""
+@pytest.mark.parametrize("is_hidden", [True, False])
+def test_a_backend_that_is_not_found_has_no_part(scene: Scene, *, is_hidden: bool) -> None:
+    """The others' are known all the same; with nobody found nothing is told."""
     scene.table.ports["127.0.0.1", 11434].clear()
+    if is_hidden:
+        scene.table.hidden.add(11434)
     scene.look()
     scene.table.spend(11, 1)
-    assert scene.look()["package:0"].shares == {"v": 1.0, "o": 0.0}
-    scene.table.hidden.add(11434)
-    for _ in range(12):
-        scene.table.spend(11, 1)
-        found = scene.look()
-    assert found == {}
+    scene.table.spend(20, 1)
+    assert scene.look()["package:0"].shares == {"v": 0.5}
+    scene.table.end(10)
+    scene.table.end(11)
+    scene.look()
+    scene.table.spend(20, 1)
+    assert scene.look() == {}
 
 
 def test_a_gpu_with_one_backend_alone_is_all_its_own(scene: Scene) -> None:

@@ -10,7 +10,7 @@ ANSWERS = {
     b"/api/version": b'{"version":"0.33.0"}',
     b"/api/tags": b'{"models":[{"name":"tiny:latest","model":"tiny:latest","digest":"1135"}]}',
     b"/version": b'{"version":"0.32.0"}',
-    b"/metrics": b"",
+    b"/metrics": b"vllm:num_requests_running 0\n",
     b"/v1/models": b'{"data":[{"id":"tiny","owned_by":"vllm"}]}',
 }
 
@@ -37,7 +37,7 @@ async def test_a_backend_tells_its_version_and_models(
         heads = [seen.head for seen in server.requests]
     assert (view.reachable, view.version, view.error) == (True, version, None)
     assert view.models == (ModelView(name="tiny", digest=digest),)
-    assert view.metrics is (True if kind is BackendKind.VLLM else None)
+    assert view.metrics == (True if kind is BackendKind.VLLM else None)
     assert all(b"Authorization: Bearer k" in head for head in heads)
 
 

@@ -53,7 +53,7 @@ def test_a_restarted_server_is_found_at_once_and_begins_anew(table: FakeProcesse
     follower.look(0)
     table.end(10)
     assert follower.look(1)[0].found.presence is Presence.ABSENT
-    assert follower.look(2)[1] == 0
+    assert follower.look(2)[1] is None
     table.ports["127.0.0.1", 8000] = {table.start(20, "ollama")}
     table.spend(20, 9)
     placement, gained_ns = follower.look(FIND_EVERY_NS + 2)

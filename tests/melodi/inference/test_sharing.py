@@ -12,9 +12,10 @@ def test_parts_of_cpu_time_leave_the_rest_to_others() -> None:
     assert cpu_parts({"a": 5, "b": 2}, 10) == Parts({"a": 0.5, "b": 0.2})
 
 
-def test_with_one_backend_unknown_no_part_is_known() -> None:
-    """Its work would pass for foreign."""
-    assert cpu_parts({"a": 5, "b": None}, 10) is None
+def test_a_backend_that_is_not_known_has_no_part() -> None:
+    """Left out, it is not taken for one that did nothing."""
+    assert cpu_parts({"a": 5, "b": None}, 10) == Parts({"a": 0.5})
+    assert cpu_parts({"b": None}, 10) is None
     assert cpu_parts({}, 10) is None
     assert cpu_parts({"a": 0}, 0) is None
 
@@ -53,10 +54,3 @@ def test_a_gpu_without_backends_is_nobodys_business() -> None:
     """Whoever else is there."""
     assert gpu_parts(OWNERS, running={9}, busy={9: 50}) is None
     assert gpu_parts(OWNERS, running=(), busy={}) is None
-
-
-def test_others_may_be_a_backend_that_is_not_known() -> None:
-    """Then they are not called foreign; alone on the GPU the known one still has it all."""
-    known = gpu_parts(OWNERS, running={1}, busy=None, others_known=False)
-    assert known == Parts({"a": 1.0, "b": 0.0})
-    assert gpu_parts(OWNERS, running={1, 9}, busy={1: 5, 9: 5}, others_known=False) is None
