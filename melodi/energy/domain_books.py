@@ -84,6 +84,8 @@ class DomainBooks:
         self._coming.append((sent_ns, row))
         self._coming.extend(reversed(later))
         self.tallies.open(row)
+        if sent_ns < self.settled_ns:
+            self.tallies.explain(np.array([row], np.intp), ["late"])
 
     def is_silent(self, end_ns: int, *, now_ns: int, patience_ns: int) -> bool:
         """Whether no bin of a service that ended then will come: the sensor has said nothing."""

@@ -98,7 +98,7 @@ class Tallies:
                 divided=(0.0,) * (self._sums.shape[1] - self._last_sum),
                 around=None,
                 idle_watts=None,
-                reasons=frozenset(),
+                reasons=self._named(self._reasons.item(row)),
             )
         sums, watts = self._sums[row].tolist(), self._idle_watts.item(row)
         return Tally(

@@ -62,3 +62,11 @@ def engine(url: str) -> Iterator[sa.Engine]:
 def store(engine: sa.Engine) -> RecordStore:
     """The store under contract: whatever holds here must hold on every database."""
     return RecordStore(engine)
+
+
+@pytest.fixture
+def sqlite_store(sqlite_url: str) -> Iterator[RecordStore]:
+    """The same on SQLite alone, for laws that take many examples."""
+    engine = open_engine(sqlite_url)
+    yield RecordStore(engine)
+    engine.dispose()

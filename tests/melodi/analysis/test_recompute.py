@@ -131,6 +131,7 @@ def test_a_late_record_becomes_right(store: RecordStore) -> None:
     assert len(late) == 12
     assert all(before[id_].energy_joules is None for id_ in late)
     assert all(before[id_].quality == "none" for id_ in late)
+    assert all("late" in before[id_].quality_reasons for id_ in late)
     done(store)
     for id_, record in stored(store).items():
         assert costs(books.other.final[id_]) == costs(record)
