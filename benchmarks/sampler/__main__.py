@@ -53,7 +53,11 @@ children in the wave, as a share of one core; the error that of the GPUs' energy
 
 @contextmanager
 def playing(
-    library: Path, seconds: float, *, start_seconds: int = START_SECONDS
+    library: Path,
+    seconds: float,
+    *,
+    start_seconds: int = START_SECONDS,
+    still_watts: float = 0.0,
 ) -> Iterator[tuple[Path, int, dict[str, str]]]:
     """A world that begins in so many seconds: its sysfs root, its origin, and its environment."""
     with tempfile.TemporaryDirectory(prefix="melodi-sampler-") as folder:
@@ -62,7 +66,10 @@ def playing(
             tree.add(zone, name)
             tree.energy_file(zone).chmod(0o600)
         origin_ns = time.monotonic_ns() + start_seconds * 10**9
-        scripts = [world.gpu_script(number, seconds) for number in range(world.GPUS)]
+        scripts = [
+            world.gpu_script(number, seconds, still_watts=still_watts)
+            for number in range(world.GPUS)
+        ]
         environment = os.environ | in_real_time(library, *scripts, origin_ns=origin_ns)
         environment["XDG_DATA_HOME"] = folder
         # CodeCarbon looks for this program before it asks NVML.
@@ -122,8 +129,10 @@ def others(library: Path, seconds: float) -> list[list[str]]:
         install = [str(python), "-m", "pip", "install", "--quiet", *PACKAGES]
         subprocess.run(install, check=True)
     rows = []
-    for name in peers.PEERS:
-        with playing(library, seconds, start_seconds=PEER_START_SECONDS) as (
+    for name, (_, _, still_watts) in peers.PEERS.items():
+        with playing(
+            library, seconds, start_seconds=PEER_START_SECONDS, still_watts=still_watts
+        ) as (
             root,
             origin_ns,
             environment,
@@ -144,7 +153,7 @@ def table(headings: list[str], rows: list[list[str]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument("--seconds", type=float, default=6.0)
     parser.add_argument("--peers", action="store_true")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()

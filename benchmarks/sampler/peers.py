@@ -6,7 +6,7 @@ python peers.py PEER ORIGIN_NS SECONDS FOLDER; prints what it cost and what it s
 import importlib.metadata
 import json
 import logging
-import resource
+import os
 import sys
 import time
 from pathlib import Path
@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pynvml
-from world import STILL_SECONDS, WAVE_SECONDS, sleep_until
+from world import WAVE_SECONDS, sleep_until
 
 JOULES_PER_KWH = 3.6e6
 TOLD = {
@@ -26,11 +26,14 @@ TOLD = {
 
 
 def cpu_seconds() -> float:
-    """Of this process and of those of its children that have ended."""
-    own, children = (
-        resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
-    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+    """Of this process and of the processes below it that live."""
+    ticks, below = 0, [os.getpid()]
+    while below:
+        pid = below.pop()
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+        below += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def counted_joules() -> float:
@@ -103,30 +106,32 @@ class ZeusPower:
         return float(sum(found.values()))
 
 
-PEERS: dict[str, tuple[Any, float]] = {
-    "CodeCarbon, every second": (CodeCarbon, 1.0),
-    "CodeCarbon, 20 Hz asked for": (CodeCarbon, 0.05),
-    "Zeus, one window": (ZeusWindow, 0.0),
-    "Zeus, power at 20 Hz": (ZeusPower, 0.05),
+PEERS: dict[str, tuple[Any, float, float]] = {
+    "CodeCarbon, every second": (CodeCarbon, 1.0, 0.0),
+    "CodeCarbon, 20 Hz asked for": (CodeCarbon, 0.05, 0.0),
+    "Zeus, one window": (ZeusWindow, 0.0, 0.0),
+    "Zeus, power at 20 Hz": (ZeusPower, 0.05, 60.0),
 }
+"""Each with its period in seconds, and the watts at rest; a power of 0 counts as no reading."""
 
 
 def main() -> None:
     name, origin_ns, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
-    make, period = PEERS[name]
+    make, period, _ = PEERS[name]
     logging.disable(logging.CRITICAL)
     pynvml.nvmlInit()
     for function, answer in TOLD.items():
         setattr(pynvml, function, lambda *_, answer=answer: answer)
     peer = make(Path(sys.argv[4]), period)
+    sleep_until(origin_ns, 0.0)
+    before = counted_joules()
     peer.begin()
-    sleep_until(origin_ns, STILL_SECONDS)
-    before, spent = counted_joules(), cpu_seconds()
+    sleep_until(origin_ns, WAVE_SECONDS)
+    spent = cpu_seconds()
+    sleep_until(origin_ns, WAVE_SECONDS + seconds)
+    spent = cpu_seconds() - spent
     sleep_until(origin_ns, WAVE_SECONDS + seconds + 0.5)
     said = peer.end()
-    # What its own process used is known once that has ended.
-    time.sleep(0.5)
-    spent = cpu_seconds() - spent
     true = counted_joules() - before
     figures = {
         "version": importlib.metadata.version(make.distribution),

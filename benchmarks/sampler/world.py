@@ -24,18 +24,21 @@ EDGE_SECONDS = 0.001
 _WRITE_SECONDS = 0.005
 
 
-def gpu_script(number: int, seconds: float) -> list[tuple[float, float]]:
+def gpu_script(
+    number: int, seconds: float, *, still_watts: float = 0.0
+) -> list[tuple[float, float]]:
     """Power as (seconds, watts), linear in between: the step of 0.2 J, then a square wave."""
-    points = [(0.0, 0.0), (0.02, 20.0), (0.03, 0.0), (0.05, 0.0)]
+    rest = still_watts
+    points = [(0.0, rest), (0.02, rest + 20.0), (0.03, rest), (0.05, rest)]
     at, high = WAVE_SECONDS, False
     end = WAVE_SECONDS + seconds
-    points.append((at, 0.0))
+    points.append((at, rest))
     while at < end:
         watts = (HIGH_WATTS if high else LOW_WATTS) + number
         until = min(at + HALF_PERIOD_SECONDS, end)
         points += [(at + EDGE_SECONDS, watts), (until, watts)]
         at, high = until, not high
-    return [*points, (end + EDGE_SECONDS, 0.0)]
+    return [*points, (end + EDGE_SECONDS, rest)]
 
 
 def sleep_until(origin_ns: int, second: float) -> None:
