@@ -1,5 +1,6 @@
 """The thread that watches where backends run, and tells the books their part in the work."""
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -7,6 +8,8 @@ from dataclasses import dataclass, replace
 import structlog
 
 from collectors.base import Domain, Kind, Origin
+from collectors.errors import CollectorError, ReadFailed
+from collectors.nvml import NvmlCollector
 from collectors.nvml_processes import GpuProcesses, gpu_processes
 from collectors.registry import Probe
 from melodi.clock import NS_PER_SECOND, Clock
@@ -39,15 +42,40 @@ def discovery_of(
     on_usage: Callable[[Usage], None],
 ) -> "Discovery":
     """What watches this host's processes for these backends, with the meters that are open."""
+    beside = _Beside(clock)
+
+    def gpus() -> GpuProcesses | None:
+        if any(one.elsewhere and one.name == "nvml" for one in probes()):
+            return beside.opened()
+        return gpu_processes(one.collector for one in probes() if one.collector)
+
     return Discovery(
         backends.watched(),
         table=HostProcesses(),
-        gpus=lambda: gpu_processes(one.collector for one in probes() if one.collector),
+        gpus=gpus,
         domains=lambda: [domain for one in probes() for domain in one.domains],
         clock=clock,
         on_placed=backends.place,
         on_usage=on_usage,
     )
+
+
+class _Beside:
+    """NVML opened once more, to tell who is on GPUs whose energy another process reads."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._collector: NvmlCollector | None = None
+
+    def opened(self) -> NvmlCollector | None:
+        """The open collector; None where it cannot be opened now."""
+        try:
+            self._collector = self._collector or NvmlCollector(now_ns=self._clock.monotonic_ns)
+        except CollectorError:
+            return None
+        with contextlib.suppress(ReadFailed):  # by reading it finds lost GPUs again
+            self._collector.read()
+        return self._collector
 
 
 class Discovery:

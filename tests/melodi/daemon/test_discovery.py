@@ -4,14 +4,17 @@ import threading
 from dataclasses import replace
 from typing import Any
 
+import pynvml
 import pytest
+from nvml_stub import Call, NvmlStub
 from process_table import FakeProcesses
 
 from collectors.base import Domain, Kind, Measure, Origin
-from melodi.clock import NS_PER_SECOND, SystemClock
+from collectors.registry import Probe, State
+from melodi.clock import NS_PER_SECOND, SystemClock, VirtualClock
 from melodi.config import BackendSettings
 from melodi.daemon.backends import Backends, Charge
-from melodi.daemon.discovery import Discovery
+from melodi.daemon.discovery import Discovery, discovery_of
 from melodi.energy.usage import Usage
 from melodi.errors import ConfigError
 
@@ -291,3 +294,23 @@ def test_with_no_backend_there_is_nothing_to_look_for() -> None:
     discovery.start()
     assert discovery.wait(0)
     discovery.stop()
+
+
+def test_gpus_that_another_process_reads_tell_who_is_on_them(gpus: NvmlStub) -> None:
+    """NVML is opened once more for that, and finds a GPU again that was lost meanwhile."""
+    clock = VirtualClock()
+    device = f"gpu:{gpus.uuid()}"
+    probes = [Probe(name="nvml", state=State.OK, elsewhere=(domain(device, Kind.GPU),))]
+    discovery = discovery_of(Backends([], []), lambda: probes, clock=clock, on_usage=lambda _: None)
+    gpus.fail(Call.INIT, pynvml.NVML_ERROR_DRIVER_NOT_LOADED)
+    assert discovery._gpus() is None
+    gpus.mend(Call.INIT)
+    gpus.add_process(123, 5)
+    lists = discovery._gpus()
+    assert lists is not None
+    assert lists.running_processes()[device] == {123: 5}
+    gpus.lose_handles()
+    assert device not in discovery._gpus().running_processes()
+    clock.advance(2_000_000_000)
+    assert discovery._gpus().running_processes()[device] == {123: 5}
+    assert gpus.initialised == 1
