@@ -110,8 +110,10 @@ class Reader:
         self.collector.close()
 
     def _change_over(self) -> None:
-        if self._successor is not None:
-            old, self.collector, self._successor = self.collector, self._successor, None
+        old, new, self._successor = self.collector, self._successor, None
+        # It may have been named anew just as it took its place.
+        if new is not None and new is not old:
+            self.collector = new
             old.close()
 
     def _read(self) -> Readings:

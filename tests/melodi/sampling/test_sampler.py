@@ -19,6 +19,7 @@ from collectors.base import (
 from collectors.errors import ReadFailed
 from collectors.registry import Probe, State
 from melodi.clock import SystemClock, VirtualClock
+from melodi.sampling.reader import Reader
 from melodi.sampling.sampler import Sampler
 from melodi.sampling.station import Sample
 
@@ -259,3 +260,35 @@ def test_a_pause_under_a_second_is_no_sleep() -> None:
         clock.suspend(900 * MS)
         run(sampler, clock, 100)
     assert not [one for sample in samples for one in sample.bins if one.reason]
+
+
+def test_a_meter_that_is_named_anew_as_it_takes_its_place_is_not_closed() -> None:
+    """The one before is closed, once, and the new one is read on."""
+    clock = VirtualClock()
+    old, new = Meter("a", clock), Meter("a", clock)
+    reader = Reader(old, period_ns=50 * MS, clock=clock)
+    reader.succeed(new)
+    assert reader.beat() is not None
+    assert (old.closed, new.closed, old.reads, new.reads) == (True, False, 0, 1)
+    reader._successor = new
+    clock.advance(50 * MS)
+    assert reader.beat() is not None
+    assert (new.closed, new.reads) == (False, 2)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_dies_is_a_fault_until_the_stop() -> None:
+    """A bug in whoever takes the samples is not silence."""
+
+    def broken(_: Sample) -> None:
+        raise SystemExit
+
+    clock = SystemClock()
+    sampler = Sampler(
+        probes_of(Meter("a", clock)), period_of=lambda _: 5 * MS, clock=clock, on_sample=broken
+    )
+    sampler.start()
+    wait_for(lambda: sampler.faults)
+    assert sampler.faults[0].startswith("the sampler of a has died")
+    sampler.stop()
+    assert sampler.faults == []
