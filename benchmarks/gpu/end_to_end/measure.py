@@ -3,6 +3,7 @@
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks.gpu.end_to_end.energy import SECOND, Seen, Sent, in_service, padded, whole_device
@@ -119,28 +120,38 @@ def cost(
     end: float,
     env: dict[str, str],
 ) -> Found:
-    """Tokens per second through MELODI over those without any MELODI, in turns.
+    """Tokens per second through MELODI over those without any MELODI.
 
-    No further pair is begun that would not be done at `end` (monotonic seconds).
+    In turns, and which of the two comes first in turns. No further pair is begun that would not be
+    done at `end` (monotonic seconds).
     """
+
+    def without() -> float | None:
+        return speed_of(so_many(target, prompts, concurrency=COST_CONCURRENCY, requests=requests))
+
+    def measured(name: str) -> float | None:
+        with daemon(folder / name, target.url, env=env) as one:
+            through = Target(one.gateway, target.model, target.max_tokens)
+            sent = so_many(through, prompts, concurrency=COST_CONCURRENCY, requests=requests)
+            return speed_of(sent)
+
     found: list[tuple[float | None, float | None]] = []
     longest = 0.0
-    for number in range(pairs):
+    while len(found) < pairs and time.monotonic() + longest < end:
         began = time.monotonic()
-        if began + longest > end:
-            break
-        without = so_many(target, prompts, concurrency=COST_CONCURRENCY, requests=requests)
-        with daemon(folder / f"cost-{number}", target.url, env=env) as one:
-            through = Target(one.gateway, target.model, target.max_tokens)
-            measured = so_many(through, prompts, concurrency=COST_CONCURRENCY, requests=requests)
-        found.append((speed_of(without), speed_of(measured)))
+        name = f"cost-{len(found)}"
+        if len(found) % 2:
+            through = measured(name)
+            found.append((without(), through))
+        else:
+            found.append((without(), measured(name)))
         longest = max(longest, time.monotonic() - began)
     ratios = sorted(b / a for a, b in found if a is not None and b is not None)
     if not ratios:
         return {"pairs": found, "median": None}
     return {
         "pairs": found,
-        "median": ratios[len(ratios) // 2],
+        "median": median(ratios),
         "lowest": ratios[0],
         "highest": ratios[-1],
     }

@@ -52,7 +52,7 @@ class Plan:
     max_tokens: int = 96
     idle_seconds: float = 12
     cost_pairs: int = 4
-    cost_requests: int = 12
+    cost_requests: int = 16
     space_bytes: int = 20 * GIGABYTE
     """What the largest model takes on disk."""
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from benchmarks.gpu.end_to_end.energy import Sent
 
 TIMEOUT_SECONDS = 60
+ALIKE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +25,16 @@ class Target:
 
 
 class Prompts:
-    """Never twice the same, so that no server remembers one; handed to many threads."""
+    """Of like length, so that any few of them are alike; handed to many threads.
+
+    Each is numbered anew, so that no server remembers one.
+    """
 
     def __init__(self, corpus: Path) -> None:
         lines = corpus.read_text(encoding="utf-8").splitlines()
-        self._texts = [json.loads(line)["prompt"] for line in lines]
+        texts = sorted((json.loads(line)["prompt"] for line in lines), key=len)
+        middle = len(texts) // 2
+        self._texts = texts[middle - ALIKE // 2 : middle + ALIKE // 2]
         self._count = 0
         self._lock = threading.Lock()
 
