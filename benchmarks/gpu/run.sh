@@ -72,7 +72,7 @@ main() {
     stage tests 240 env PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 ${cpu:+GPU_TESTS_LOAD=cpu} \
         ENGINE_PYTHON="$engine" "$python" -m pytest -p pytest_asyncio.plugin -p pytest_timeout \
         -p no:cacheprovider -m gpu tests/gpu
-    stage end_to_end 590 "$python" -m benchmarks.gpu.end_to_end --out "$out" --limit 570 \
+    stage end_to_end 570 "$python" -m benchmarks.gpu.end_to_end --out "$out" --limit 545 \
         --engine-python "$engine" ${probe:+--probe "$probe"} ${cpu:+--cpu}
     exit $failed
 }

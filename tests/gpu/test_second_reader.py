@@ -37,9 +37,9 @@ def test_outside_of_what_was_seen_nothing_is_known() -> None:
 
 def test_a_line_that_was_cut_short_is_left_out() -> None:
     """The file of a reader that was killed ends anywhere."""
-    lines = ["L 700000\n", "E 1 10\n", "E 2 20\n", "E 3 30\n", "E 4 4"]
+    lines = ["U GPU-1\n", "L 700000\n", "E 1 10\n", "E 2 20\n", "E 3 30\n", "E 4 4"]
     assert Seen.of(lines).millijoules == [20, 30]
-    assert Seen.of(lines).limit_mw == 700_000
+    assert (Seen.of(lines).limit_mw, Seen.of(lines).uuid) == (700_000, "GPU-1")
 
 
 def test_the_first_value_is_no_change() -> None:

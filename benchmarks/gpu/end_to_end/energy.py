@@ -18,13 +18,14 @@ class Seen:
     power_at_ns: Sequence[int]
     milliwatts: Sequence[int]
     limit_mw: int | None
+    uuid: str | None
 
     @classmethod
     def of(cls, lines: Iterable[str]) -> "Seen":
         """From the lines of `reader.py`; a last line that was cut short is left out."""
         energy: list[tuple[int, int]] = []
         power: list[tuple[int, int]] = []
-        limit_mw = None
+        limit_mw = uuid = None
         for line in lines:
             match line.split() if line.endswith("\n") else []:
                 case ["E", at, value]:
@@ -33,6 +34,8 @@ class Seen:
                     power.append((int(at), int(value)))
                 case ["L", value]:
                     limit_mw = int(value)
+                case ["U", value]:
+                    uuid = value
         # The first value is from some time before the first poll: it is no change.
         energy = energy[1:]
         return cls(
@@ -41,6 +44,7 @@ class Seen:
             [at for at, _ in power],
             [value for _, value in power],
             limit_mw,
+            uuid,
         )
 
     def joules(self, start_ns: float, end_ns: float) -> float | None:

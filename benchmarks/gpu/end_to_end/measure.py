@@ -1,6 +1,7 @@
 """What is measured while a server runs: phases of traffic, the cost of MELODI, the ledger."""
 
 import time
+import urllib.error
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -24,7 +25,14 @@ def seen_in(path: Path) -> Seen:
 
 
 def phase(
-    one: Daemon, target: Target, prompts: Prompts, *, concurrency: int, seconds: float, reader: Path
+    one: Daemon,
+    target: Target,
+    prompts: Prompts,
+    *,
+    concurrency: int,
+    seconds: float,
+    reader: Path,
+    device: str,
 ) -> Found:
     """Traffic through the gateway within a window, and its records beside the second reader."""
     window = one.post("/v1/windows", {"name": f"{concurrency} at once"})
@@ -41,14 +49,17 @@ def phase(
     if not good:
         return found
     time.sleep(1)  # the reader sees the last change of the stretch a refresh later
-    return found | beside(seen_in(reader), good, window)
+    return found | beside(seen_in(reader), good, window, device)
 
 
 def record_of(one: Daemon, request: Sent) -> Found | None:
     """Its final record; None where there is none."""
     if request.id is None:
         return None
-    found: Found = one.get(f"/v1/requests/{request.id}?wait={FINAL_SECONDS}")
+    try:
+        found: Found = one.get(f"/v1/requests/{request.id}?wait={FINAL_SECONDS}")
+    except urllib.error.HTTPError:
+        return None
     return None if found["provisional"] else found
 
 
@@ -82,7 +93,7 @@ def counted(words: list[str]) -> dict[str, int]:
     return {str(word): words.count(word) for word in sorted(set(words), key=str)}
 
 
-def beside(seen: Seen, sent: list[Sent], window: Found) -> Found:
+def beside(seen: Seen, sent: list[Sent], window: Found, device: str) -> Found:
     """The same stretch by the second reader, by MELODI's window, and by two other ways."""
     start_ns, end_ns = in_service(sent)
     opened_ns = datetime.fromisoformat(window["started_at"]).timestamp() * SECOND
@@ -93,7 +104,7 @@ def beside(seen: Seen, sent: list[Sent], window: Found) -> Found:
         "reader_joules": seen.joules(start_ns, end_ns),
         "whole_device_joules": whole_device(seen, sent),
         "padded_joules": padded(seen, sent),
-        "window_joules": window["joules"],
+        "window_joules": window["domains"][device]["joules"],
         "window_reader_joules": seen.joules(opened_ns, closed_ns),
     }
 
@@ -118,6 +129,7 @@ def cost(
     pairs: int,
     requests: int,
     end: float,
+    device: str,
     env: dict[str, str],
 ) -> Found:
     """Tokens per second through MELODI over those without any MELODI.
@@ -130,7 +142,7 @@ def cost(
         return speed_of(so_many(target, prompts, concurrency=COST_CONCURRENCY, requests=requests))
 
     def measured(name: str) -> float | None:
-        with daemon(folder / name, target.url, env=env) as one:
+        with daemon(folder / name, target.url, device=device, env=env) as one:
             through = Target(one.gateway, target.model, target.max_tokens)
             sent = so_many(through, prompts, concurrency=COST_CONCURRENCY, requests=requests)
             return speed_of(sent)
@@ -157,7 +169,9 @@ def cost(
     }
 
 
-def ledger(one: Daemon, reader: Path, *, since_ns: int, refresh_seconds: float) -> Found:
+def ledger(
+    one: Daemon, device: str, reader: Path, *, since_ns: int, refresh_seconds: float
+) -> Found:
     """Each whole minute of the books beside the second reader, and the sums of all."""
     since = datetime.fromtimestamp(since_ns / SECOND, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     seen = seen_in(reader)
@@ -165,12 +179,14 @@ def ledger(one: Daemon, reader: Path, *, since_ns: int, refresh_seconds: float) 
     edge = None if limit_watts is None else 2 * refresh_seconds * limit_watts
     minutes = []
     for line in one.get(f"/v1/ledger?by=minute&since={since}")["items"]:
+        if line["domain"] != device:
+            continue
         start_ns = datetime.fromisoformat(line["minute"]).timestamp() * SECOND
         read = seen.joules(start_ns, start_ns + 60 * SECOND)
         # The minute that runs is not in the books yet.
         if read is not None and start_ns + 65 * SECOND < time.time_ns():
             minutes.append({"measured_joules": line["measured_joules"], "reader_joules": read})
-    (total,) = one.get("/v1/ledger")["items"]
+    (total,) = (line for line in one.get("/v1/ledger")["items"] if line["domain"] == device)
     return {"minutes": minutes, "allowed_joules": edge, "total": total}
 
 

@@ -142,18 +142,18 @@ name = "{backend}"
 kind = "openai"
 url = "{engine}"
 listen = "{gateway}"
+devices = ["{device}"]
 """
 
 
 @contextmanager
-def daemon(folder: Path, engine_url: str, *, env: dict[str, str]) -> Iterator[Daemon]:
-    """`melodi serve` with its gateway before the engine, and a database of its own in `folder`."""
+def daemon(folder: Path, engine_url: str, *, device: str, env: dict[str, str]) -> Iterator[Daemon]:
+    """`melodi serve` with its gateway before the engine, which is charged for `device` alone."""
     folder.mkdir(parents=True, exist_ok=True)
     api, gateway = (f"127.0.0.1:{free_port()}" for _ in range(2))
     config, log = folder / "melodi.toml", folder / "melodi.log"
-    config.write_text(
-        CONFIG.format(api=api, gateway=gateway, folder=folder, engine=engine_url, backend=BACKEND)
-    )
+    names = {"api": api, "gateway": gateway, "folder": folder, "device": device}
+    config.write_text(CONFIG.format(**names, engine=engine_url, backend=BACKEND))
     command = [sys.executable, "-c", MELODI, "serve", "--config", config]
     own = env | {"XDG_DATA_HOME": str(folder)}
     with running(command, env=own, log=log) as process:

@@ -1,7 +1,8 @@
 """Reads a GPU's energy counter beside MELODI, in a process of its own: the second opinion.
 
 A line `E WALL_NS MILLIJOULES` for every change of the counter, set midway between two polls;
-`P WALL_NS MILLIWATTS` ten times a second; at first `L MILLIWATTS`, the power limit.
+`P WALL_NS MILLIWATTS` ten times a second; at first
+`U UUID` and `L MILLIWATTS`, the power limit.
 """
 
 import sys
@@ -20,6 +21,7 @@ def main(path: Path, device: int) -> None:
     pynvml.nvmlInit()
     handle = pynvml.nvmlDeviceGetHandleByIndex(device)
     with path.open("w", buffering=1) as out:
+        out.write(f"U {pynvml.nvmlDeviceGetUUID(handle)}\n")
         out.write(f"L {pynvml.nvmlDeviceGetEnforcedPowerLimit(handle)}\n")
         follow(pynvml, handle, out)
 

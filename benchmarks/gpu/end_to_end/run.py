@@ -35,6 +35,7 @@ T = TypeVar("T")
 CORPUS = ROOT / "prompts" / "melodi-60.jsonl"
 DEFAULT_REFRESH_SECONDS = 0.1
 TAIL_SECONDS = 6.0
+MAKE_SECONDS = 150
 GIGABYTE = 10**9
 
 
@@ -69,6 +70,8 @@ class Run:
     device: int
     end: float
     """On the monotonic clock."""
+    card: str = ""
+    """What MELODI calls the card, once the second reader has told it."""
     found: Found = field(default_factory=dict)
     prompts: Prompts = field(default_factory=lambda: Prompts(CORPUS))
 
@@ -94,7 +97,9 @@ class Run:
             reader = stack.enter_context(second_reader(self.work, self.device, env=self.env))
             server = stack.enter_context(ExitStack())
             target = None
-            with daemon(self.work / "daemon", f"http://127.0.0.1:{port}", env=self.env) as one:
+            self.card = f"gpu:{measure.seen_in(reader).uuid}"
+            url = f"http://127.0.0.1:{port}"
+            with daemon(self.work / "daemon", url, device=self.card, env=self.env) as one:
                 since_ns = time.time_ns()
                 for size in self.plan.sizes:
                     server.close()
@@ -108,25 +113,30 @@ class Run:
 
     @contextmanager
     def _served(self, size: str, port: int) -> Iterator[Target]:
-        """A server of a model made on the spot, warm; in batches where it can."""
+        """A server of a model made on the spot, warm."""
         folder = self.work / f"llama-{size}"
-        parameters = self._make(folder, size)
-        told: Found = {"parameters": parameters, "phases": []}
+        told: Found = {"parameters": self._make(folder, size), "phases": []}
         self.found["models"][size] = told
-        log = self.work / f"engine-{size}.log"
-        for batching in (True, False):
-            with ExitStack() as stack:
-                url = stack.enter_context(self.engine.serving(folder, port, log, batching=batching))
-                target = Target(url, str(folder), self.plan.max_tokens)
-                errors = self._warm_up(target)
-                told["continuous_batching"] = batching
-                if not errors:
-                    yield target
-                    break
-                told["warm_up_errors"] = errors
-        else:
-            raise NotStarted(f"the server answers no prompt: {told['warm_up_errors']}; see {log}")
+        with ExitStack() as stack:
+            yield self._start(stack, folder, port, told)
         shutil.rmtree(folder, ignore_errors=True)
+
+    def _start(self, stack: ExitStack, folder: Path, port: int, told: Found) -> Target:
+        """In batches where it can, one request after the other where it cannot."""
+        target = Target(f"http://127.0.0.1:{port}", str(folder), self.plan.max_tokens)
+        log = self.work / f"engine-{folder.name}.log"
+        for batching in (True, False):
+            told["continuous_batching"] = batching
+            try:
+                stack.enter_context(self.engine.serving(folder, port, log, batching=batching))
+                errors = self._warm_up(target)
+            except NotStarted as failed:
+                errors = [str(failed)]
+            if not errors:
+                return target
+            told.setdefault("start_errors", []).extend(errors)
+            stack.close()
+        raise NotStarted(f"the server answers no prompt: {told['start_errors']}; see {log.name}")
 
     def _warm_up(self, target: Target) -> list[str]:
         """As many at once as later, so that nothing is compiled or reserved while it counts."""
@@ -140,7 +150,9 @@ class Run:
         maker = Path(__file__).with_name("make_model.py")
         command = [self.engine.python, maker, folder, size, CORPUS, self.engine.device]
         env = self.engine.env
-        made = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+        made = subprocess.run(
+            command, env=env, capture_output=True, text=True, check=False, timeout=MAKE_SECONDS
+        )
         if made.returncode != 0:
             raise NotStarted(f"the model {size} was not made:\n{made.stderr[-2000:]}")
         return int(made.stdout.split()[-1])
@@ -160,6 +172,7 @@ class Run:
                 concurrency=concurrency,
                 seconds=plan.phase_seconds,
                 reader=reader,
+                device=self.card,
             )
             name = f"{size}: {concurrency} at once"
             phase = self._attempt(name, plan.phase_seconds + 10, traffic)
@@ -173,6 +186,7 @@ class Run:
             self.prompts,
             pairs=self.plan.cost_pairs,
             requests=self.plan.cost_requests,
+            device=self.card,
             end=self.end,
             env=self.env,
         )
@@ -188,7 +202,7 @@ class Run:
         refresh = seen.refresh_seconds or DEFAULT_REFRESH_SECONDS
         self.found["reader"] = {"refresh_seconds": seen.refresh_seconds, "limit_mw": seen.limit_mw}
         self.found["ledger"] = measure.ledger(
-            one, reader, since_ns=since_ns, refresh_seconds=refresh
+            one, self.card, reader, since_ns=since_ns, refresh_seconds=refresh
         )
         records = measure.all_records(one)
         self.found["records"] = measure.summed([one for one in records if not one["provisional"]])

@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.gpu.end_to_end.energy import Sent
 
 TIMEOUT_SECONDS = 60
-ALIKE = 16
+ALIKE = 8
 
 
 @dataclass(frozen=True, slots=True)
