@@ -32,7 +32,9 @@ class Arrivals:
         if self._used + count > len(self._keys):
             self._make_room(count)
         key = self._reached - start_ns
-        keys = np.clip(np.frombuffer(arrivals_ns, np.int64), start_ns, end_ns) + key
+        keys = np.frombuffer(arrivals_ns, np.int64) + key
+        if arrivals_ns[0] < start_ns or arrivals_ns[-1] > end_ns:
+            keys = np.clip(keys, start_ns + key, end_ns + key)
         self._keys[self._used : self._used + count] = keys
         self._streams[row] = (key, self._used, count)
         self._used += count

@@ -30,13 +30,10 @@ class Attendance:
     """How long a load of the model went on, on which some of them waited."""
     union: float
     """How long anybody was in service or the model was loading."""
+    total: float
+    """Time in service of all, with the load as one more."""
     tokens: Tokens | None
     """None where the tokens of somebody are not known, or the model was loading."""
-
-    @property
-    def total(self) -> float:
-        """Time in service of all, with the load as one more."""
-        return float(self.tau.sum()) + self.load
 
     @property
     def seats(self) -> int:
@@ -55,11 +52,9 @@ def attendance(guests: Guests, bin_: Bin, *, waiting: Guests | None) -> Attendan
         start, end = np.append(start, begun), np.append(end, loaded)
     whole = max(float(tau.max(initial=0.0)), load) == length
     union = length if whole else union_within(start, end, length)
-    before_first = overlaps(
-        guests.times[START], np.minimum(guests.times[FIRST], guests.times[END]), length
-    )
+    before_first = overlaps(guests.times[START], guests.times[FIRST], length)
     tokens = None if load > 0 else _tokens(guests, bin_, union=union)
-    return Attendance(tau, before_first, load, union, tokens)
+    return Attendance(tau, before_first, load, union, float(tau.sum()) + load, tokens)
 
 
 def _tokens(guests: Guests, bin_: Bin, *, union: float) -> Tokens | None:

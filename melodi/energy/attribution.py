@@ -213,15 +213,16 @@ def _share_out(settlement: Settlement, table: _Table, joules: float, *, idle_per
     best = table.divisions[0]
     prefill, decode = best.weights * (joules / best.total)
     own_idle = idle_per_ns * taken.tau
-    parts[ACTIVE, members] = prefill + decode
+    own = prefill + decode
+    parts[ACTIVE, members] = own
     parts[PREFILL, members] = prefill
     parts[IDLE_SHARE, members] = own_idle
     kinds = len(table.policies)
-    settlement.by_policy[kinds + best.policy, members] = prefill + decode
+    settlement.by_policy[kinds + best.policy, members] = own
     if len(table.divisions) > 1:
-        settlement.by_policy[:kinds, members] = prefill + decode + own_idle
+        settlement.by_policy[:kinds, members] = own + own_idle
         for one in table.divisions[1:]:
-            whole = one.weights.sum(axis=0) * (joules / one.total)
+            whole = (one.weights[0] + one.weights[1]) * (joules / one.total)
             settlement.by_policy[one.policy, members] = whole + own_idle
     if taken.load > 0:
         load = taken.load * (joules / best.total + idle_per_ns)
@@ -262,8 +263,8 @@ def _doubt(bin_: Bin, tau: Vector, seats: int) -> Vector:
     Policies err together, the more the more requests share a bin, and a request that came or
     left in the bin may have been in it for a half-width more or less.
     """
-    at_edge = np.minimum(1.0, bin_.half_width_ns / np.maximum(tau, 1.0))
-    at_edge[(tau == 0) | (tau >= bin_.length_ns)] = 0.0
+    half = max(1, bin_.half_width_ns)
+    at_edge = (tau < bin_.length_ns) * (bin_.half_width_ns / np.maximum(tau, half))
     return at_edge + DOUBT_PER_DOUBLING * math.log2(seats)
 
 

@@ -114,7 +114,7 @@ class Roster:
         if span.load is not None:
             load = (span.load.start_ns, span.load.end_ns)
             self._loads += 1
-        prefill = (start_ns, start_ns if first_ns is None else max(start_ns, first_ns))
+        prefill = (start_ns, start_ns if first_ns is None else min(max(start_ns, first_ns), end_ns))
         if start_ns == end_ns:
             self.counts[row] = NOTHING
         elif work is not None:

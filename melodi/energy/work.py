@@ -61,8 +61,8 @@ class Work:
             pace_ns = (end_ns - start_ns) / (WAIT_STEPS + steps + decoding)
             first_ns = end_ns - round(decoding * pace_ns)
         else:
-            first_ns = max(first_token_ns, start_ns)
-            pace_ns = max(0, end_ns - first_ns) / max(1, decoding)
+            first_ns = min(max(first_token_ns, start_ns), end_ns)
+            pace_ns = (end_ns - first_ns) / max(1, decoding)
         begin_ns = first_ns - round(steps * pace_ns) if decoding else start_ns
         return min(max(start_ns, begin_ns), first_ns - 1), first_ns
 
