@@ -53,18 +53,20 @@ class Work:
         """When the prompt was read, in a service from `start_ns` to `end_ns`; never an instant.
 
         It was the last step before the first token, as long as it took; what lies before is
-        waiting. Where the first token was not seen, it came early in a service of equal steps.
+        waiting. Where the first token was not seen, or all came at once, it came early in a service
+        of equal steps.
         """
         steps = 1 + PREFILL_PACE * self.prefill_tokens
         decoding = max(0, self.output_tokens - 1)
-        if first_token_ns is None:
+        if first_token_ns is None or (decoding and self.per_piece == 0):
             pace_ns = (end_ns - start_ns) / (WAIT_STEPS + steps + decoding)
             first_ns = end_ns - round(decoding * pace_ns)
         else:
             first_ns = min(max(first_token_ns, start_ns), end_ns)
             pace_ns = (end_ns - first_ns) / max(1, decoding)
         begin_ns = first_ns - round(steps * pace_ns) if decoding else start_ns
-        return min(max(start_ns, begin_ns), first_ns - 1), first_ns
+        begin_ns = max(start_ns, min(begin_ns, first_ns - 1))
+        return begin_ns, max(first_ns, begin_ns + 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,54 +5,81 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from melodi.energy.steps import BINS_NEEDED, StepCosts, non_negative_fit
+from melodi.energy.bins import Bin
+from melodi.energy.steps import ROWS_NEEDED, StepCosts, non_negative_fit
 from melodi.energy.work import Tokens
 
 COSTS = (2.6, 12e-3, 6e-6, 11.5e-3)
 
 
-def bin_tokens(seed: int) -> list[Tokens]:
+def bin_at(number: int) -> Bin:
+    """Bins that follow one another."""
+    return Bin(domain="gpu:a", start_ns=number, end_ns=number + 1, energy_uj=1, total_uj=number)
+
+
+def tokens_of(prefill: list[float], decode: list[float], context: list[float]) -> Tokens:
+    """Everybody is in as many steps as it got tokens."""
+    decoded = np.array(decode)
+    return Tokens(np.array(prefill), decoded, np.array(context), decoded, float(decoded.max()))
+
+
+def bin_tokens(seed: int) -> Tokens:
     """Some decoding requests in ten steps, and now and then a prefill."""
     random = np.random.default_rng(seed)
-    found = [
-        Tokens(0.0, steps, steps * random.uniform(100, 2_000), steps)
-        for steps in random.integers(1, 11, size=random.integers(1, 20)).astype(float)
-    ]
+    decode = random.integers(1, 11, size=random.integers(1, 20)).astype(float).tolist()
+    context = [one * random.uniform(100, 2_000) for one in decode]
+    prefill = [0.0] * len(decode)
     if random.random() < 0.5:
-        found.append(Tokens(float(random.integers(10, 500)), 3.0, 300.0, 4.0))
-    return found
+        prefill[0] = float(random.integers(10, 500))
+    return tokens_of(prefill, decode, context)
 
 
-def joules(tokens: list[Tokens], costs: tuple[float, ...] = COSTS) -> float:
+def joules(tokens: Tokens, costs: tuple[float, ...] = COSTS) -> float:
     fixed, decode, context, prefill = costs
-    steps = max(one.steps for one in tokens)
-    own = sum(decode * one.decode + context * one.context + prefill * one.prefill for one in tokens)
-    return fixed * steps + own
+    own = decode * tokens.decode + context * tokens.context + prefill * tokens.prefill
+    return fixed * tokens.steps + float(own.sum())
+
+
+def taught(bins: int) -> StepCosts:
+    costs = StepCosts()
+    for seed in range(bins):
+        tokens = bin_tokens(seed)
+        costs.learn(bin_at(seed), tokens, joules(tokens))
+    return costs
 
 
 def test_an_additive_cost_is_shared_exactly() -> None:
     """After enough bins the weights are the joules that each request truly caused."""
-    costs = StepCosts()
-    for seed in range(200):
-        tokens = bin_tokens(seed)
-        costs.learn(tokens, joules(tokens))
     tokens = bin_tokens(1_000)
-    weights = [sum(one) for one in costs.weigh(tokens)]
-    assert sum(weights) == pytest.approx(joules(tokens), rel=1e-6)
-    heavy = max(range(len(tokens)), key=lambda k: tokens[k].decode + tokens[k].prefill)
-    assert weights[heavy] == max(weights)
+    prefill, decode = taught(200).weigh(tokens)
+    fixed = COSTS[0] * tokens.steps * tokens.present / tokens.present.sum()
+    own = COSTS[1] * tokens.decode + COSTS[2] * tokens.context + COSTS[3] * tokens.prefill
+    assert prefill + decode == pytest.approx(fixed + own, rel=1e-5)
 
 
 def test_nothing_is_weighed_before_there_is_a_fit_or_without_a_stream() -> None:
     """Then another policy has to divide."""
-    costs = StepCosts()
-    assert costs.weigh(bin_tokens(0)) is None
-    for seed in range(BINS_NEEDED):
-        tokens = bin_tokens(seed)
-        costs.learn(tokens, joules(tokens))
+    assert StepCosts().weigh(bin_tokens(0)) is None
+    assert taught(ROWS_NEEDED - 1).weigh(bin_tokens(0)) is None
+    costs = taught(ROWS_NEEDED)
     assert costs.weigh(bin_tokens(0)) is not None
-    unseen = [Tokens(5.0, 3.0, 300.0, 0.0)]
-    assert costs.weigh(unseen) is None
+    one = np.ones(1)
+    assert costs.weigh(Tokens(5 * one, 3 * one, 300 * one, 0 * one, 0.0)) is None
+
+
+def test_energy_that_an_edge_put_into_the_next_bin_does_not_spoil_the_costs() -> None:
+    """Bins that follow one another are summed, so what one misses the next makes up for."""
+    costs, late = StepCosts(), 0.0
+    for seed in range(400):
+        tokens = bin_tokens(seed)
+        shift = float(tokens.prefill.sum()) * COSTS[3] * (seed % 2)
+        costs.learn(bin_at(seed), tokens, joules(tokens) - shift + late)
+        late = shift
+    tokens = tokens_of([300.0, 0.0], [5.0, 5.0], [500.0, 500.0])
+    prefill, decode = costs.weigh(tokens)
+    assert prefill[0] / (prefill + decode).sum() == pytest.approx(
+        300 * COSTS[3] / joules(tokens), rel=0.1
+    )
 
 
 @given(

@@ -1,15 +1,30 @@
 """Tokens are placed where they were seen, or spread where they were not, and none is lost."""
 
+from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from melodi.energy.attendance import attendance
+from melodi.energy.bins import Bin, Interval, Span
+from melodi.energy.roster import Roster
 from melodi.energy.work import Work
 
-SERVICE = (1_000, 11_000)
+SERVICE = Interval(1_000, 11_000)
 COUNTS = st.integers(0, 500)
+
+
+@dataclass(frozen=True)
+class Done:
+    """What one request did in a stretch of time."""
+
+    prefill: float
+    decode: float
+    context: float
+    present: float
 
 
 def work(**more: object) -> Work:
@@ -22,10 +37,28 @@ def work(**more: object) -> Work:
     return Work.of(**(known | more))  # type: ignore[arg-type]
 
 
+def within(*works: Work, start: int, end: int, first_ns: int | None = None) -> list[Done]:
+    """What each of some requests of the same service did in [start, end)."""
+    roster = Roster()
+    rows = []
+    for one in works:
+        rows.append(roster.enter(0, holders=1))
+        first = first_ns if one.per_piece else None
+        roster.tell(rows[-1], Span("r", SERVICE, first, work=one))
+    bin_ = Bin(domain="gpu:a", start_ns=start, end_ns=end, energy_uj=1, total_uj=1)
+    guests = roster.touching(np.array(rows), bin_)
+    if len(guests) == 0:
+        return [Done(0.0, 0.0, 0.0, 0.0)] * len(works)
+    tokens = attendance(guests, bin_, waiting=None).tokens
+    assert tokens is not None
+    columns = (tokens.prefill, tokens.decode, tokens.context, tokens.present)
+    return [Done(*one) for one in zip(*(column.tolist() for column in columns), strict=True)]
+
+
 @given(
     COUNTS,
     st.integers(1, 500),
-    st.lists(st.integers(1_000, 11_000), max_size=40).map(sorted),
+    st.lists(st.integers(1_000, 10_999), max_size=40).map(sorted),
     st.lists(st.integers(0, 13_000), max_size=8),
     st.booleans(),
 )
@@ -37,40 +70,56 @@ def test_cutting_a_service_into_stretches_loses_no_token(
     first_ns = arrivals[0] if arrivals and seen else None
     edges = sorted({0, 13_000, *cuts})
     parts = [
-        one.within(start, end, service=SERVICE, first_ns=first_ns) for start, end in pairwise(edges)
+        within(one, start=start, end=end, first_ns=first_ns)[0] for start, end in pairwise(edges)
     ]
     assert sum(part.prefill for part in parts) == pytest.approx(prompt)
     assert sum(part.decode for part in parts) == pytest.approx(output - 1)
-    if one.streamed:
-        assert sum(part.steps for part in parts) == pytest.approx(output)
 
 
 def test_cached_prompt_tokens_cost_nothing() -> None:
     """They are in the context, and not in the prefill."""
-    tokens = work(cached_tokens=90).within(0, 12_000, service=SERVICE, first_ns=2_000)
-    assert tokens.prefill == 10
+    (tokens,) = within(work(cached_tokens=90), start=0, end=12_000, first_ns=2_000)
+    assert tokens.prefill == pytest.approx(10)
     assert tokens.context > 9 * 100
 
 
 def test_streamed_tokens_are_where_they_arrived() -> None:
     """Three pieces in the stretch: three tokens, one of them the prefill's."""
-    tokens = work().within(0, 4_500, service=SERVICE, first_ns=2_000)
-    assert tokens.steps == 3
+    (tokens,) = within(work(), start=0, end=4_500, first_ns=2_000)
+    assert tokens.present == 3
     assert tokens.decode == 2
-    assert tokens.prefill == 100
+    assert tokens.prefill == pytest.approx(100)
 
 
 def test_pieces_are_not_tokens() -> None:
     """Ten pieces that hold 40 tokens: each piece counts for four."""
-    tokens = work(output_tokens=40).within(0, 3_500, service=SERVICE, first_ns=2_000)
-    assert tokens.steps == 8
+    (tokens,) = within(work(output_tokens=40), start=0, end=3_500, first_ns=2_000)
+    assert tokens.present == 8
 
 
-def test_unseen_tokens_are_spread_and_are_no_steps() -> None:
+def test_unseen_tokens_are_spread_and_tell_no_steps() -> None:
     """Without a stream there is nothing to count steps by."""
-    tokens = work(arrivals_ns=()).within(6_000, 11_000, service=SERVICE, first_ns=None)
-    assert tokens.steps == 0
-    assert tokens.decode == pytest.approx(5, abs=0.5)
+    (tokens,) = within(work(arrivals_ns=()), start=6_000, end=11_000)
+    assert tokens.present == 0
+    assert tokens.decode == pytest.approx(5, abs=0.6)
+
+
+def test_unseen_tokens_keep_the_pace_of_the_streams_beside_them() -> None:
+    """Whoever decodes is in every step, so it got as many tokens as the stream did."""
+    hurried = work(arrivals_ns=[2_000, *range(2_500, 7_000, 500), 11_000], output_tokens=11)
+    stream, unseen = within(hurried, work(arrivals_ns=()), start=4_000, end=6_000, first_ns=2_000)
+    assert stream.decode == 4
+    assert unseen.decode == pytest.approx(4)
+
+
+def test_the_prompt_was_read_just_before_the_first_token() -> None:
+    """What lies between sending and that is waiting, as in a queue that nobody told of."""
+    early, late = (
+        within(work(), start=start, end=start + 2_000, first_ns=9_000)[0]
+        for start in (1_000, 7_500)
+    )
+    assert early.prefill == 0
+    assert late.prefill == pytest.approx(100)
 
 
 @pytest.mark.parametrize("unknown", ["input_tokens", "output_tokens"])
