@@ -11,8 +11,9 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-from benchmarks.accuracy_attribution.drive import Outcome, Scenario, drive
+from benchmarks.accuracy_attribution.drive import Outcome, drive
 from benchmarks.accuracy_attribution.methods import METHODS, errors
+from benchmarks.accuracy_attribution.scenario import Scenario
 from melodi.clock import NS_PER_SECOND
 from melodi.energy.policies import policies_for
 from melodi.simulator.laws import PowerLaw

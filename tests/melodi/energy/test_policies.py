@@ -5,7 +5,8 @@ from statistics import median
 
 import pytest
 
-from benchmarks.accuracy_attribution.drive import Outcome, Scenario, drive
+from benchmarks.accuracy_attribution.drive import Outcome, drive
+from benchmarks.accuracy_attribution.scenario import Scenario
 from melodi.energy.policies import policies_for
 from melodi.simulator.laws import PowerLaw
 

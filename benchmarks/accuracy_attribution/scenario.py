@@ -1,0 +1,31 @@
+"""What is simulated: clients, engines, a sensor, and what of it the daemon sees."""
+
+from dataclasses import dataclass
+
+from melodi.simulator.laws import PowerLaw
+
+MS = 1_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """One closed loop of clients on one simulated device."""
+
+    law: PowerLaw
+    clients: int
+    refresh_ms: int
+    requests: int
+    streamed: float = 1.0
+    """Share of requests whose tokens are seen as they come."""
+    prefix_cache: bool = False
+    slots: int = 64
+    queue_told: bool = False
+    """Whether the backend tells how long a request waited, as Ollama does."""
+    models: int = 1
+    """Engines side by side on the device, each with a model and its share of the clients."""
+    reload: bool = False
+    """In the middle the clients turn to another model, which has to be loaded."""
+    foreign_watts: float = 0.0
+    """Others draw between 0 and so much; our share of the work is told once a second."""
+    poll_ms: int = 50
+    seed: int = 0
