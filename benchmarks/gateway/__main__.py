@@ -1,24 +1,114 @@
-"""x"""
+"""The gateway's speed beside its peers', as the tables of docs/performance.md.
 
-import sys, tempfile
+python -m benchmarks.gateway [--litellm] [--full] [--write]
+"""
+
+import argparse
+import importlib.metadata
+import platform
+import sys
+import tempfile
+import time
 from pathlib import Path
-from benchmarks.gateway.candidates import candidates, upstream
-from benchmarks.gateway.measure import Load, driver, figures
 
-LOADS = [Load(1, False), Load(16, False), Load(128, False), Load(16, True), Load(128, True)]
-with (
-    tempfile.TemporaryDirectory() as f,
-    upstream() as up,
-    driver() as d,
-    candidates(Path(f), up, with_litellm="--litellm" in sys.argv) as all_,
-):
-    only = [a for a in sys.argv[1:] if not a.startswith("--")]
-    for load in LOADS:
-        for c in all_:
-            if only and not any(o in c.name for o in only):
-                continue
-            r = figures(c, load, d, seconds=2)
-            print(
-                f"{c.name:20} {load.connections:4} {'s' if load.streamed else 'p'} n={r.requests} bad={r.failed}/{r.disordered} {r.rate:8.0f}/s p50 {r.whole_p50:.3f} p99 {r.whole_p99:.3f} first {r.first_p50 or 0:.3f} chunk {r.chunk_p50 or 0:.3f}/{r.chunk_p99 or 0:.3f} cpu {r.cpu_seconds:.2f}s {r.cpu_ms:.3f}ms mem {c.memory_mib:.0f}",
-                flush=True,
-            )
+import psutil
+
+from benchmarks.gateway import litellm, steady
+from benchmarks.gateway.candidates import MELODI, Candidate, candidates, upstream
+from benchmarks.gateway.daemon import daemon
+from benchmarks.gateway.measure import Driver, Load, compare, driver
+from benchmarks.gateway.report import Target, table, tables, target_table, targets
+from benchmarks.gateway.wire import HOST
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
+BEGIN, END = "<!-- gateway: begin -->", "<!-- gateway: end -->"
+PLAIN_LOADS = (Load(1, False), Load(16, False), Load(128, False))
+STREAM_LOADS = (Load(1, True), Load(16, True), Load(128, True))
+VERSIONS = ("uvicorn", "uvloop", "httptools", "aiohttp", "fastapi", "httpx", "sqlalchemy")
+ENDURANCE_MINUTES = 10
+
+
+def main() -> None:
+    """Measure, print, and write the page where that is asked for."""
+    parser = argparse.ArgumentParser(prog="benchmarks.gateway", description=__doc__)
+    parser.add_argument("--litellm", action="store_true", help="compare with LiteLLM's proxy, too")
+    parser.add_argument("--full", action="store_true", help="the long ones: exports, ten minutes")
+    parser.add_argument("--write", action="store_true", help="into docs/performance.md")
+    asked = parser.parse_args()
+    refusal = litellm.install() if asked.litellm else None
+    with_litellm = asked.litellm and refusal is None
+    parts = [_introduction(with_litellm=with_litellm)]
+    if refusal is not None:
+        parts.append(f"LiteLLM could not be installed: {refusal}")
+    with upstream() as port, driver() as driving:
+        text, met = _compared(port, driving, with_litellm=with_litellm)
+        if asked.full:
+            met += _full(port, driving)
+    parts += [text, "Targets:", target_table(met)]
+    page = "\n\n".join(parts)
+    print(page)
+    if asked.write:
+        before, rest = PAGE.read_text().split(BEGIN)
+        after = rest.split(END)[1]
+        PAGE.write_text(f"{before}{BEGIN}\n{page}\n{END}{after}")
+
+
+def _compared(port: int, driving: Driver, *, with_litellm: bool) -> tuple[str, list[Target]]:
+    """All candidates side by side; then 250 streams, and the memory that each holds by then."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        candidates(Path(folder), port, with_litellm=with_litellm) as all_,
+    ):
+        for one in all_:
+            # The first request of all makes connections and caches.
+            compare([one], [Load(16, False)], driving, rounds=1, seconds=0.5)
+        found = compare(all_, PLAIN_LOADS, driving, rounds=3, seconds=1.0)
+        found |= compare(all_, STREAM_LOADS, driving, rounds=1, seconds=1.0)
+        met = targets(found)
+        (melodi,) = (one for one in all_ if one.name == MELODI)
+        met += steady.streams(driving, melodi, port, seconds=5)
+        return f"{tables(found)}\n\n{_memory(all_)}", met
+
+
+def _full(port: int, driving: Driver) -> list[Target]:
+    """What takes its time."""
+    with tempfile.TemporaryDirectory() as folder:
+        met = steady.streams_amid_export(
+            Path(folder), driving, port, records=steady.RECORDS, seconds=20
+        )
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        daemon(Path(folder), f"http://{HOST}:{port}") as one,
+    ):
+        return met + steady.endurance(driving, one, minutes=ENDURANCE_MINUTES)
+
+
+def _memory(all_: list[Candidate]) -> str:
+    rows = [[one.name, f"{one.memory_mib:.0f}"] for one in all_ if one.process is not None]
+    return "Memory after all of this:\n\n" + table(["", "MiB"], rows)
+
+
+def _introduction(*, with_litellm: bool) -> str:
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in VERSIONS]
+    if with_litellm:
+        versions.append(f"LiteLLM {litellm.version()} ({litellm.SETTINGS})")
+    return "\n".join(
+        [
+            f"Written by `python -m benchmarks.gateway --write` on {time.strftime('%Y-%m-%d')};",
+            f"{_processor()}, {psutil.cpu_count()} logical processors that client, gateway and",
+            f"upstream share; CPython {platform.python_version()}, {', '.join(versions)}.",
+        ]
+    )
+
+
+def _processor() -> str:
+    names = [
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
+    return names[0] if names else platform.machine()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

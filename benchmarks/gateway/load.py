@@ -1,6 +1,6 @@
 """The load generator: keeps connections busy, and notes when each byte that matters came.
 
-python -m benchmarks.gateway.load: a cell as a JSON line on stdin, what it saw as one on stdout.
+python -m benchmarks.gateway.load: a cell as a JSON line on stdin, what came of it as one on stdout.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from benchmarks.gateway.wire import CHUNKS, HOST, MARK, request
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _LAST = b"0\r\n\r\n"
 _PATIENCE_SECONDS = 60
+SHARES = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999}
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,21 @@ class Cell:
     connections: int
     seconds: float
     streamed: bool
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a cell; times in ms by the names of SHARES, None where nothing came."""
+
+    requests: int
+    failed: int
+    disordered: int
+    rate: float
+    """Requests a second."""
+    whole: dict[str, float] | None
+    first: dict[str, float] | None
+    chunk: dict[str, float] | None
+    late: dict[str, float] | None
 
 
 @dataclass
@@ -153,10 +169,35 @@ async def _connect(cell: Cell, caller: Callable[[], Caller]) -> Iterable[Caller]
     return callers
 
 
+def outcome(seen: Seen) -> Outcome:
+    """The quantiles of what was seen."""
+    return Outcome(
+        requests=seen.requests,
+        failed=seen.failed,
+        disordered=seen.disordered,
+        rate=seen.requests / seen.seconds,
+        whole=quantiles(seen.whole_ns),
+        first=quantiles(seen.first_ns),
+        chunk=quantiles(seen.chunk_ns),
+        late=quantiles(seen.late_ns),
+    )
+
+
+def quantiles(values_ns: list[int]) -> dict[str, float] | None:
+    """By nearest rank, in ms."""
+    if not values_ns:
+        return None
+    ordered = sorted(values_ns)
+    last = len(ordered) - 1
+    return {
+        name: ordered[min(last, int(share * len(ordered)))] / 1e6 for name, share in SHARES.items()
+    }
+
+
 def main() -> None:
     for line in sys.stdin:
         seen = uvloop.run(run(Cell(**json.loads(line))))
-        print(json.dumps(asdict(seen)), flush=True)
+        print(json.dumps(asdict(outcome(seen))), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Runs cells against candidates in turn, and keeps what each round found."""
+"""Runs cells against candidates in turn, and puts the rounds together."""
 
 import contextlib
 import json
@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass
 from statistics import median
 
 from benchmarks.gateway.candidates import Candidate
-from benchmarks.gateway.load import Cell, Seen
+from benchmarks.gateway.load import Cell, Outcome
 from benchmarks.gateway.processes import REPOSITORY
 
 ENOUGH_CPU_SECONDS = 1.0
-NS_PER_MS = 1e6
+MOST_TURNS = 8
 
 
 @dataclass(frozen=True)
@@ -26,17 +26,19 @@ class Load:
 
 @dataclass(frozen=True)
 class Figures:
-    """What one candidate did with one load; times in ms."""
+    """What one candidate did with one load: medians over the rounds, times in ms."""
 
     requests: int
     failed: int
     disordered: int
     rate: float
     """Requests a second."""
-    whole_p50: float
-    whole_p99: float
-    first_p50: float | None
+    p50: float
+    p99: float
+    first: float | None
+    """To the first chunk, median."""
     chunk_p50: float | None
+    """From a chunk's leaving the upstream to its arrival."""
     chunk_p99: float | None
     cpu_seconds: float
 
@@ -52,12 +54,13 @@ class Driver:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
-    def drive(self, cell: Cell) -> Seen:
+    def drive(self, cell: Cell) -> Outcome:
+        """Run one cell to its end."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(asdict(cell)) + "\n")
         self._process.stdin.flush()
-        return Seen(**json.loads(self._process.stdout.readline()))
+        return Outcome(**json.loads(self._process.stdout.readline()))
 
 
 @contextlib.contextmanager
@@ -70,42 +73,71 @@ def driver() -> Iterator[Driver]:
         process.terminate()
 
 
-def figures(candidate: Candidate, load: Load, driver: Driver, *, seconds: float) -> Figures:
-    """One cell; the CPU time holds what the requests left to do after their answers."""
-    before = candidate.cpu_seconds
-    cell = Cell(candidate.port, load.connections, seconds, load.streamed)
-    seen = driver.drive(cell)
-    candidate.settle()
-    return Figures(
-        requests=seen.requests,
-        failed=seen.failed,
-        disordered=seen.disordered,
-        rate=seen.requests / seen.seconds,
-        whole_p50=quantile(seen.whole_ns, 0.5),
-        whole_p99=quantile(seen.whole_ns, 0.99),
-        first_p50=quantile(seen.first_ns, 0.5) if seen.first_ns else None,
-        chunk_p50=quantile(seen.chunk_ns, 0.5) if seen.chunk_ns else None,
-        chunk_p99=quantile(seen.chunk_ns, 0.99) if seen.chunk_ns else None,
-        cpu_seconds=candidate.cpu_seconds - before,
-    )
+class Tally:
+    """The rounds of one candidate and one load."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[Outcome] = []
+        self.cpu_seconds = 0.0
+
+    def run(self, candidate: Candidate, load: Load, driver: Driver, *, seconds: float) -> None:
+        """One round; its CPU time holds what the requests left to do after their answers."""
+        before = candidate.cpu_seconds
+        cell = Cell(candidate.port, load.connections, seconds, load.streamed)
+        self.outcomes.append(driver.drive(cell))
+        candidate.settle()
+        self.cpu_seconds += candidate.cpu_seconds - before
+
+    def figures(self) -> Figures:
+        """All rounds together; only their requests, failures and CPU time are summed."""
+        ones = self.outcomes
+        return Figures(
+            requests=sum(one.requests for one in ones),
+            failed=sum(one.failed for one in ones),
+            disordered=sum(one.disordered for one in ones),
+            rate=median(one.rate for one in ones),
+            p50=_middle(ones, "whole", "p50") or 0.0,
+            p99=_middle(ones, "whole", "p99") or 0.0,
+            first=_middle(ones, "first", "p50"),
+            chunk_p50=_middle(ones, "chunk", "p50"),
+            chunk_p99=_middle(ones, "chunk", "p99"),
+            cpu_seconds=self.cpu_seconds,
+        )
 
 
-def quantile(values_ns: Sequence[int], share: float) -> float:
-    """By nearest rank, in ms."""
-    ordered = sorted(values_ns)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] / NS_PER_MS
+def compare(
+    candidates: Sequence[Candidate],
+    loads: Sequence[Load],
+    driver: Driver,
+    *,
+    rounds: int,
+    seconds: float,
+) -> dict[Load, dict[str, Figures]]:
+    """Every candidate's figures for every load, the candidates in turn within each round.
+
+    Those that have used less than a second of CPU time by then get more rounds, so that a clock
+    that ticks every 10 ms tells within 1 %.
+    """
+    found: dict[Load, dict[str, Figures]] = {}
+    for load in loads:
+        tallies = {one.name: Tally() for one in candidates}
+        for _ in range(rounds):
+            for one in candidates:
+                tallies[one.name].run(one, load, driver, seconds=seconds)
+        for one in candidates:
+            tally = tallies[one.name]
+            while (
+                one.process is not None
+                and tally.cpu_seconds < ENOUGH_CPU_SECONDS
+                and len(tally.outcomes) < MOST_TURNS
+            ):
+                tally.run(one, load, driver, seconds=seconds)
+        found[load] = {name: tally.figures() for name, tally in tallies.items()}
+        print(f"{load}: done", file=sys.stderr, flush=True)
+    return found
 
 
-def together(rounds: Sequence[Figures]) -> Figures:
-    """The median of the rounds; requests, failures and CPU time are summed."""
-
-    def middle(name: str) -> float | None:
-        values = [getattr(one, name) for one in rounds]
-        return None if None in values else median(values)
-
-    sums = {
-        name: sum(getattr(one, name) for one in rounds)
-        for name in ("requests", "failed", "disordered", "cpu_seconds")
-    }
-    names = ("rate", "whole_p50", "whole_p99", "first_p50", "chunk_p50", "chunk_p99")
-    return Figures(**sums, **{name: middle(name) for name in names})
+def _middle(outcomes: Sequence[Outcome], what: str, share: str) -> float | None:
+    values = [getattr(one, what) for one in outcomes]
+    known = [value[share] for value in values if value is not None]
+    return median(known) if known else None

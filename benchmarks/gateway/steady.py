@@ -1,0 +1,112 @@
+"""What must hold for long: streams that nothing makes late, memory and descriptors that stay."""
+
+import threading
+import time
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.export.__main__ import fill
+from benchmarks.gateway.candidates import Candidate
+from benchmarks.gateway.daemon import Daemon, daemon
+from benchmarks.gateway.load import Cell, Outcome
+from benchmarks.gateway.measure import Driver
+from benchmarks.gateway.report import Target
+from benchmarks.gateway.wire import HOST
+
+STREAMS = 250
+RECORDS = 1_000_000
+MINUTE = 60.0
+CONNECTIONS = 16
+_STATS = "/v1/stats?by=model,backend"
+_EXPORT = "/v1/exports?format=parquet"
+
+
+def streams(driver: Driver, melodi: Candidate, upstream: int, *, seconds: float) -> list[Target]:
+    """250 paced streams at once, straight and through MELODI."""
+    straight = driver.drive(Cell(upstream, STREAMS, seconds, streamed=True))
+    through = driver.drive(Cell(melodi.port, STREAMS, seconds, streamed=True))
+    melodi.settle()
+    return _lateness("250 paced streams", straight, through)
+
+
+def streams_amid_export(
+    folder: Path, driver: Driver, upstream: int, *, records: int, seconds: float
+) -> list[Target]:
+    """The same while the same daemon exports a million records and answers ten questions."""
+    fill(folder / "melodi.db", records)
+    with daemon(folder, f"http://{HOST}:{upstream}") as melodi:
+        straight = driver.drive(Cell(upstream, STREAMS, seconds, streamed=True))
+        asking = Asking(melodi.api_url)
+        asking.start()
+        through = driver.drive(Cell(melodi.gateway_port, STREAMS, seconds, streamed=True))
+        amid = asking.is_alive()
+        asking.join()
+    if not (amid or asking.exports):
+        raise RuntimeError("the export ended in an error; see the daemon's log")
+    what = f"250 paced streams amid {asking.exports} exports of {records:,} records and 10 stats"
+    return _lateness(what, straight, through)
+
+
+class Asking(threading.Thread):
+    """One export after the next until ten questions have been answered, and one export at least."""
+
+    def __init__(self, api_url: str) -> None:
+        super().__init__()
+        self._api_url = api_url
+        self.exports = 0
+
+    def run(self) -> None:
+        questions = threading.Thread(target=self._ask)
+        questions.start()
+        while self.exports == 0 or questions.is_alive():
+            self._read(_EXPORT)
+            self.exports += 1
+        questions.join()
+
+    def _ask(self) -> None:
+        for _ in range(10):
+            self._read(_STATS)
+
+    def _read(self, path: str) -> None:
+        with urllib.request.urlopen(self._api_url + path, timeout=300) as answer:
+            while answer.read(1 << 20):
+                pass
+
+
+def endurance(driver: Driver, melodi: Daemon, *, minutes: float) -> list[Target]:
+    """Plain answers and streams in turn; what the daemon holds after the first and last minute."""
+    melodi.settle()
+    descriptors = melodi.process.num_fds()
+    ends = time.monotonic() + minutes * MINUTE
+    first = 0.0
+    while time.monotonic() < ends:
+        for streamed, seconds in ((False, 15.0), (True, 15.0)):
+            driver.drive(Cell(melodi.gateway_port, CONNECTIONS, seconds, streamed))
+        if not first and time.monotonic() > ends - (minutes - 1) * MINUTE:
+            melodi.settle()
+            first = melodi.process.memory_info().rss
+    melodi.settle()
+    last = melodi.process.memory_info().rss
+    # Idle connections to the backend are kept for three seconds.
+    time.sleep(5)
+    left = melodi.process.num_fds() - descriptors
+    return [
+        Target(f"memory after {minutes:g} minutes, to that after the first", last / first, 1.05),
+        Target("open descriptors more than before", left, 0, unit=""),
+    ]
+
+
+def _lateness(what: str, straight: Outcome, through: Outcome) -> list[Target]:
+    assert straight.late is not None
+    assert through.late is not None
+    lost: Sequence[int] = (through.failed, through.disordered)
+    return [
+        Target(f"{what}: lost or out of order", sum(lost), 0, unit=f"of {through.requests}"),
+        Target(
+            f"{what}: p99.9 lateness, beyond {straight.late['p99.9']:.1f} ms straight",
+            through.late["p99.9"] - straight.late["p99.9"],
+            20,
+            unit="ms",
+        ),
+    ]
