@@ -38,7 +38,8 @@ BINS_A_TURN = 50
 MINUTES_EVERY_NS = 2 * NS_PER_SECOND
 """Accounts without a record wait this long for one, so that an idle daemon seldom writes."""
 ROW_AFTER_NS = NS_PER_SECOND // 2
-"""A request that has ended has a row after this long; most are final by then, and written once."""
+"""So long after its end a request has a row at the latest; one that is final by then, and all of
+whose bins closed at once, is written only once."""
 WRITER_BACKLOG = 100
 UNSTORED_KEPT = 1_000
 
@@ -294,7 +295,7 @@ class Bookkeeper:
         pending = self._pending[timeline.id]
         pending.conditions = dict(self._conditions)
         self._ended.add(timeline.id)
-        self._rowless[timeline.id] = self._clock.monotonic_ns()
+        self._rowless[timeline.id] = timeline.end_ns or self._clock.monotonic_ns()
         span = None
         try:
             self._backends.identify(timeline)

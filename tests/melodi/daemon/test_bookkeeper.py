@@ -1,0 +1,175 @@
+"""What the bookkeeper hands to the writer, and when."""
+
+from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from collectors.base import Domain, Kind, Measure
+from melodi.clock import VirtualClock
+from melodi.daemon.backends import Backends
+from melodi.daemon.bookkeeper import ROW_AFTER_NS, Bookkeeper
+from melodi.daemon.compose import Privacy
+from melodi.energy.bins import Bin
+from melodi.energy.ledger import Ledger
+from melodi.energy.policies import policies_for
+from melodi.energy.record import Status
+from melodi.energy.tally import DomainFacts
+from melodi.ids import new_id
+from melodi.inference.timeline import RequestTimeline
+from melodi.metrics import Metrics
+from melodi.sampling.station import Sample
+from melodi.store.records import Batch
+from melodi.store.spool import Spool
+from melodi.store.writer import RecordWriter
+
+PACKAGE = "package:0"
+TENTH_NS = 100_000_000
+WATTS = 90
+
+
+class Writer:
+    """Stores at once, and remembers which records came and whether they were final."""
+
+    pending = 0
+
+    def __init__(self) -> None:
+        self.written: list[tuple[str, bool]] = []
+
+    def submit(self, batch: Batch) -> Future[dict[str, int]]:
+        done: Future[dict[str, int]] = Future()
+        self.written += [(record.id, not record.provisional) for record in batch.records]
+        final = [record.id for record in batch.records if not record.provisional]
+        done.set_result({id_: number for number, id_ in enumerate(final, start=1)})
+        return done
+
+
+class OneDomain:
+    """Backends that all run on the package."""
+
+    def domains_of(self, name: str) -> tuple[str, ...]:
+        return (PACKAGE,)
+
+    def identify(self, timeline: RequestTimeline) -> None:
+        pass
+
+
+class Desk:
+    """A bookkeeper in virtual time, with a meter that is read every 100 ms."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clock = VirtualClock(monotonic_ns=10**12)
+        self.writer = Writer()
+        metrics = Metrics(CollectorRegistry())
+        metrics.know_domains(
+            [
+                Domain(
+                    name=PACKAGE,
+                    kind=Kind.CPU,
+                    scope="package",
+                    source="rapl:powercap",
+                    measure=Measure.COUNTER,
+                )
+            ]
+        )
+        facts = DomainFacts(
+            name=PACKAGE,
+            kind="cpu",
+            scope="package",
+            source="rapl:powercap",
+            origin="sensor",
+            refresh_ns=TENTH_NS,
+        )
+        self.books = Bookkeeper(
+            Ledger([facts], policies=partial(policies_for, "auto"), idle_watts={PACKAGE: 20.0}),
+            host="h",
+            writer=cast(RecordWriter, self.writer),
+            spool=Spool(folder / "spool"),
+            clock=self.clock,
+            privacy=Privacy("hash", b"key"),
+            metrics=metrics,
+            backends=cast(Backends, OneDomain()),
+        )
+        self._total_uj = 0
+
+    def begin(self) -> RequestTimeline:
+        """A request is sent now."""
+        timeline = RequestTimeline(
+            id=new_id(self.clock.wall_ns()),
+            backend="b",
+            backend_kind="vllm",
+            wall_ns=self.clock.wall_ns(),
+            sent_ns=self.clock.monotonic_ns(),
+        )
+        timeline.reached = True
+        self.books.begin(timeline)
+        return timeline
+
+    def end(self, timeline: RequestTimeline) -> None:
+        """It has been answered now."""
+        timeline.end_ns = self.clock.monotonic_ns()
+        timeline.status = Status.OK
+        self.books.end(timeline)
+
+    def pass_time(self, tenths: int) -> None:
+        """Read the meter and turn the books every 100 ms."""
+        for _ in range(tenths):
+            start_ns = self.clock.monotonic_ns()
+            self.clock.advance(TENTH_NS)
+            self._total_uj += WATTS * TENTH_NS // 1_000
+            bin_ = Bin(
+                domain=PACKAGE,
+                start_ns=start_ns,
+                end_ns=start_ns + TENTH_NS,
+                energy_uj=WATTS * TENTH_NS // 1_000,
+                total_uj=self._total_uj,
+                half_width_ns=0,
+            )
+            no: Any = ()
+            self.books.on_sample(Sample("rapl", late_ns=0, missed=0, bins=(bin_,), failures=no))
+            self.books._turn(self.clock.monotonic_ns())
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+def test_a_request_that_is_soon_final_is_written_once(desk: Desk) -> None:
+    """Its provisional row would be replaced before anybody read it."""
+    one = desk.begin()
+    desk.clock.advance(TENTH_NS // 20)
+    desk.end(one)
+    desk.pass_time(20)
+    assert desk.writer.written == [(one.id, True)]
+
+
+def test_a_request_that_must_wait_for_others_has_a_row_meanwhile(desk: Desk) -> None:
+    """A kill within minutes of waiting must not lose it."""
+    other = desk.begin()
+    one = desk.begin()
+    desk.pass_time(2)
+    desk.end(one)
+    desk.pass_time(ROW_AFTER_NS // TENTH_NS - 1)
+    assert desk.writer.written == []
+    desk.pass_time(1)
+    assert desk.writer.written == [(one.id, False)]
+    desk.pass_time(20)
+    assert desk.writer.written == [(one.id, False)]
+    desk.end(other)
+    desk.pass_time(20)
+    final = sorted(id_ for id_, is_final in desk.writer.written if is_final)
+    assert final == sorted([one.id, other.id])
+
+
+async def test_whoever_waits_hears_of_the_final_record(desk: Desk) -> None:
+    """Nothing is kept for those who do not, and a request that is unknown is None at once."""
+    one = desk.begin()
+    desk.end(one)
+    assert await desk.books.wait_final("unknown", 5) is None
+    assert await desk.books.wait_final(one.id, 0.001) is None
+    desk.pass_time(20)
+    assert await desk.books.wait_final(one.id, 5) is None
