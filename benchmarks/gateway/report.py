@@ -84,7 +84,7 @@ def _plain(found: Found) -> str:
             is_direct = name == DIRECT
             p50, p99 = (one.p50, one.p99) if is_direct else _less(one, direct)
             times = [f"({p50:.2f})", f"({p99:.2f})"] if is_direct else [f"{p50:.2f}", f"{p99:.2f}"]
-            cpu = "" if is_direct else f"{one.cpu_ms:.3f}"
+            cpu = f"{one.cpu_ms:.3f}" if one.has_cpu else ""
             failed = str(one.failed)
             rows.append([str(load.connections), name, f"{one.rate:,.0f}", *times, cpu, failed])
     heads = ["at once", "", "requests/s", "added p50 ms", "added p99 ms", "CPU ms each", "failed"]
@@ -98,7 +98,7 @@ def _streams(found: Found) -> str:
             continue
         direct = figures[DIRECT]
         for name, one in figures.items():
-            words = [f"{one.cpu_ms:.2f}" if name != DIRECT else ""]
+            words = [f"{one.cpu_ms:.2f}" if one.has_cpu else ""]
             for what in ("first", "chunk_p50", "chunk_p99"):
                 here, there = getattr(one, what), getattr(direct, what)
                 words.append(f"({here:.2f})" if name == DIRECT else f"{here - there:.2f}")

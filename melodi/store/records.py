@@ -24,6 +24,8 @@ from melodi.store.schema import domains, hosts, kept_minutes, ledger_minutes, re
 MAX_PAGE = 1000
 _IDS_PER_QUERY = 1000
 _ROWS_AT_ONCE = 10_000
+_ROWS_A_STATEMENT = 50
+"""Parameters are made without letting go of the interpreter, which holds up passing traffic."""
 
 Answer = TypeVar("Answer")
 
@@ -107,8 +109,9 @@ class RecordStore:
             seqs |= zip(ours, count(book.last_seq + 1), strict=False)
             _advance_host(connection, name, by=len(ours), batches=fresh)
         count_records(connection, accepted, stored)
-        if accepted:
-            connection.execute(self._put_request, to_rows(accepted, seqs))
+        for start in range(0, len(accepted), _ROWS_A_STATEMENT):
+            rows = to_rows(accepted[start : start + _ROWS_A_STATEMENT], seqs)
+            connection.execute(self._put_request, rows)
         if minutes := _minute_rows(fresh):
             connection.execute(self._add_minutes, minutes)
         return seqs
