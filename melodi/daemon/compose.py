@@ -238,6 +238,8 @@ def _private(timeline: RequestTimeline, privacy: Privacy) -> dict[str, Any]:
 
 def _hardware(devices: list[Conditions]) -> dict[str, Any]:
     """The state of the devices: the one value where they agree, None where they do not."""
+    if not devices:
+        return {}
 
     def agreed(pick: Callable[[Conditions], object]) -> object:
         values = {pick(one) for one in devices}

@@ -137,19 +137,20 @@ class Gateway:
             return
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
         watch.passed(response.at_ns)
-        while chunk := await response.read():
-            at_ns = response.at_ns
-            passing = chunk if usage is None else usage.feed(chunk)
-            if passing:
-                await send({"type": "http.response.body", "body": passing, "more_body": True})
-            watch.feed(chunk, at_ns)
-        end_ns = response.at_ns
-        rest = b"" if usage is None else usage.finish()
         if response.status == 304 and fields.first(response.headers, b"content-length"):
-            watch.end(end_ns, Ending.CLEAN)
+            watch.end(response.at_ns, Ending.CLEAN)
             raise HeadAlone
-        await send({"type": "http.response.body", "body": rest})
-        watch.end(end_ns, Ending.CLEAN)
+        more = True
+        while more:
+            chunk = await response.read()
+            at_ns, more = response.at_ns, not response.is_over
+            passing = chunk if usage is None else usage.feed(chunk)
+            if usage is not None and not more:
+                passing += usage.finish()
+            if passing or not more:
+                await send({"type": "http.response.body", "body": passing, "more_body": more})
+            watch.feed(chunk, at_ns)
+        watch.end(at_ns, Ending.CLEAN)
 
     async def _read(self, path: str, body: bytes | None) -> RequestFacts:
         if body is None:

@@ -126,6 +126,11 @@ class Answer:
 
     # for whoever takes the answer
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the body is whole and all of it has been taken."""
+        return self._whole and not self._pieces and self._error is None
+
     async def head(self) -> None:
         """Wait for status and headers; raises Stale or BackendBroke where they do not come."""
         while not self._begun and self._error is None:

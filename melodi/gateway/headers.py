@@ -36,13 +36,16 @@ def to_backend(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
 
 
 def to_client(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
-    """What the client sees of a backend's headers, names in lower case as ASGI wants them."""
-    return _end_to_end([(name.lower(), value) for name, value in headers])
+    """What the client sees of a backend's headers, whose names are in lower case already."""
+    return _end_to_end(list(headers))
 
 
 def first(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:
     """The first value of a header, None where it is not there."""
-    return next((value.decode("utf-8", "replace") for key, value in headers if key == name), None)
+    for key, value in headers:
+        if key == name:
+            return value.decode("utf-8", "replace")
+    return None
 
 
 def parse_tags(value: str | None) -> dict[str, str]:
@@ -58,4 +61,5 @@ def _end_to_end(headers: Headers) -> Headers:
         if name == b"connection"
         for token in value.split(b",")
     }
-    return [(name, value) for name, value in headers if name not in HOP_BY_HOP | named]
+    hops = HOP_BY_HOP | named if named else HOP_BY_HOP
+    return [(name, value) for name, value in headers if name not in hops]

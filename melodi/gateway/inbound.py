@@ -1,8 +1,7 @@
 """The client's side of one request: its body, and whether it is still there."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any
 
 Message = MutableMapping[str, Any]
@@ -57,37 +56,16 @@ class Inbound:
         """There is no body to take."""
         self._whole.set()
 
-    @contextlib.contextmanager
-    def watched(self) -> Iterator[None]:
-        """Ends its body where the client leaves meanwhile, and raises ClientLeft then."""
-        task = asyncio.current_task()
-        assert task is not None
-        watchers: list[asyncio.Task[None]] = []
+    def watched(self) -> "Watched":
+        """A context whose body ends with ClientLeft where the client leaves meanwhile."""
+        return Watched(self)
 
-        def begin() -> None:
-            watchers.append(loop.create_task(self._watch(task)))
-
-        loop = asyncio.get_running_loop()
-        timer = loop.call_later(WATCH_AFTER_SECONDS, begin)
-        try:
-            yield
-        except asyncio.CancelledError:
-            # As asyncio.timeout does: only the watcher's own cancelling is turned into an error.
-            if self.gone and task.uncancel() <= 0:
-                raise ClientLeft from None
-            raise
-        finally:
-            timer.cancel()
-            for watcher in watchers:
-                watcher.cancel()
-
-    async def _watch(self, task: "asyncio.Task[None]") -> None:
-        """Wait until the client leaves, and then cancel `task`."""
+    async def left(self) -> None:
+        """Wait until the client leaves."""
         await self._whole.wait()
         while not self.gone:
             message = await self._receive()
             self.gone = message["type"] == "http.disconnect"
-        task.cancel()
 
     async def _rest(self) -> AsyncIterator[bytes]:
         while not self._whole.is_set():
@@ -100,3 +78,32 @@ class Inbound:
                 self._whole.set()
             if message.get("body"):
                 yield message["body"]
+
+
+class Watched:
+    """Cancels the task inside it once the client has left, as asyncio.timeout does for time."""
+
+    def __init__(self, inbound: Inbound) -> None:
+        self._inbound = inbound
+        self._watcher: asyncio.Task[None] | None = None
+
+    def __enter__(self) -> None:
+        self._task = asyncio.current_task()
+        self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER_SECONDS, self._begin)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._timer.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
+        was_cancelled = kind is not None and issubclass(kind, asyncio.CancelledError)
+        # Somebody else may have cancelled it too.
+        if was_cancelled and self._inbound.gone and self._task and self._task.uncancel() <= 0:
+            raise ClientLeft
+
+    def _begin(self) -> None:
+        self._watcher = asyncio.create_task(self._watch())
+
+    async def _watch(self) -> None:
+        await self._inbound.left()
+        if self._task is not None:
+            self._task.cancel()

@@ -68,7 +68,7 @@ class Station:
         return self._failed_in_a_row == 0 and self.fault is None
 
     def measure(self, domains: Iterable[Domain], taken_over: dict[str, EnergyCurve]) -> None:
-        """Have a curve for each of these; those in `taken_over` go on from another meter's and leave it."""
+        """Have a curve for each of these; those in `taken_over` leave it."""
         for domain in domains:
             curve = self.curves.get(domain.name)
             if curve is None and (curve := taken_over.pop(domain.name, None)) is not None:
