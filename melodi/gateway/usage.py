@@ -35,6 +35,8 @@ class UsageFilter:
 
     def feed(self, data: bytes) -> bytes:
         """What may leave now: whole events, and parts of those too long to be the answer."""
+        if not self._held and data.endswith(b"\n\n") and b'"usage"' not in data:
+            return data
         self._held += data
         start = 0
         leaving: list[bytes] = []

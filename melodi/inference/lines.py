@@ -43,6 +43,11 @@ class LineSplitter:
         """Whether a line has begun and not ended."""
         return self._size_bytes > 0
 
+    @property
+    def may_skip(self) -> bool:
+        """Whether the next byte may be the second half of a line end."""
+        return self._skips_lf
+
     def _add(self, body: bytes) -> None:
         self._size_bytes += len(body)
         if self._size_bytes > self._limit_bytes:

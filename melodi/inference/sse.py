@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from melodi.inference.lines import MAX_LINE_BYTES, LineSplitter
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_DATA = b"data: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,8 @@ class SseParser:
 
     def feed(self, data: bytes) -> list[SseEvent]:
         """The events that `data` completes."""
+        if self._is_one_event(data):
+            return [SseEvent("message", data[len(_DATA) : -2])]
         events: list[SseEvent] = []
         for line in self._lines.feed(data):
             events += self._line(line)
@@ -45,6 +48,18 @@ class SseParser:
     def lost(self) -> int:
         """Lines and events left out because they were longer than the limit."""
         return self._oversized + self._lines.dropped
+
+    def _is_one_event(self, data: bytes) -> bool:
+        """Whether it is what servers send most: one whole event of one line of data."""
+        return (
+            data.startswith(_DATA)
+            and data.endswith(b"\n\n")
+            and data.count(b"\n") == 2
+            and b"\r" not in data
+            and len(data) <= self._limit_bytes
+            and not (self._at_start or self._size_bytes or self._name or self._lines.pending)
+            and not self._lines.may_skip
+        )
 
     def _line(self, line: bytes) -> list[SseEvent]:
         if self._at_start:

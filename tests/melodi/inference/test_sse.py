@@ -28,6 +28,26 @@ def test_events_do_not_depend_on_the_cuts(lines: list[bytes], end: bytes, step: 
     assert read(small) == read([data]) == read([unix])
 
 
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                b"data: a\n\n",
+                b"data: b\r",
+                b"\n",
+                b"data: c",
+                b"event: d\n",
+                b"data: e\n",
+                b": f\n\n",
+            ]
+        )
+    )
+)
+def test_whole_events_are_read_alike_after_whatever_came_before(pieces: list[bytes]) -> None:
+    """One that comes in a piece of its own takes a short way, only where nothing is open."""
+    assert read(pieces) == read([b"".join(pieces)])
+
+
 def test_an_event_is_its_name_and_its_joined_data() -> None:
     """Comments and other fields are passed over; one space after the colon goes."""
     data = b": hi\nevent: ping\ndata: one\ndata:  two\nid: 3\n\ndata: [DONE]\n\n"
@@ -56,5 +76,6 @@ def test_an_event_over_the_limit_is_dropped_and_counted() -> None:
     for _ in range(1000):
         parser.feed(b"data: abc\n")
         assert sum(map(len, parser._data)) <= 11
-    assert parser.feed(b"\ndata: ok\n\n") == [SseEvent("message", b"ok")]
+    assert parser.feed(b"data: x\n\n") == []
+    assert parser.feed(b"data: ok\n\n") == [SseEvent("message", b"ok")]
     assert parser.lost == 2
