@@ -75,13 +75,14 @@ class Asking(threading.Thread):
 
 
 def endurance(driver: Driver, melodi: Daemon, *, minutes: float) -> list[Target]:
-    """Plain answers and streams in turn; what the daemon holds after the first and last minute."""
+    """A second of plain answers, as many as it can, and 14 of streams, in turn; what the daemon
+    holds after the first minute and after the last."""
     melodi.settle()
     descriptors = melodi.process.num_fds()
     ends = time.monotonic() + minutes * MINUTE
     first = 0.0
     while time.monotonic() < ends:
-        for streamed, seconds in ((False, 15.0), (True, 15.0)):
+        for streamed, seconds in ((False, 1.0), (True, 14.0)):
             driver.drive(Cell(melodi.gateway_port, CONNECTIONS, seconds, streamed))
         if not first and time.monotonic() > ends - (minutes - 1) * MINUTE:
             melodi.settle()
