@@ -24,7 +24,8 @@ class Wanted(BaseModel):
     until: str | None = None
     """Only minutes that began before: RFC 3339, or how long ago: `1h`, `7d`."""
     by: LedgerBy = "domain"
-    """One line for each domain, or one for each of its minutes (then `since` is needed)."""
+    """One line for each domain, one for each of its minutes (then `since` is needed), or one for
+    each model and one for what is of none."""
 
 
 def router(services: Services) -> APIRouter:
@@ -33,7 +34,11 @@ def router(services: Services) -> APIRouter:
 
     @routes.get("", response_model=LedgerList)
     def read_ledger(wanted: Annotated[Wanted, Query()]) -> Response:
-        """The accounts of every domain, and what of the measured joules none of them holds."""
+        """The accounts of every domain, and what of the measured joules none of them holds.
+
+        By model the idle joules of a GPU are split among the models that were loaded on it, and
+        `split` says how: an estimate. Lines of a domain add up to its line by domain.
+        """
         if wanted.by == "minute" and wanted.since is None:
             raise BadQuery("by=minute would give every minute ever; say since when: since=1h")
         now = to_datetime(services.clock.wall_ns())

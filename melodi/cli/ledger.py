@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from melodi.cli.options import Config, Json
-from melodi.cli.output import number, print_json, print_table
+from melodi.cli.output import number, print_json, print_table, say, text
 from melodi.cli.stored import opened
 
 if TYPE_CHECKING:
     from melodi.store.books import LedgerLine
 
-ACCOUNTS = ("active", "idle_share", "load", "idle", "foreign", "unattributed", "residual")
+ACCOUNTS = (
+    *("active", "idle_share", "load", "idle", "foreign", "unattributed", "tail", "residual"),
+)
+"""The tail is a part of unattributed."""
 
 
 class By(StrEnum):
@@ -21,6 +24,7 @@ class By(StrEnum):
 
     DOMAIN = "domain"
     MINUTE = "minute"
+    MODEL = "model"
 
 
 def ledger(
@@ -47,7 +51,7 @@ def ledger(
 
 
 def _print(lines: "tuple[LedgerLine, ...]", by: By) -> None:
-    headings = ["host", "domain", *(["minute"] if by is By.MINUTE else [])]
+    headings = ["host", "domain", *([by.value] if by is not By.DOMAIN else [])]
     print_table(
         [
             *headings,
@@ -60,6 +64,7 @@ def _print(lines: "tuple[LedgerLine, ...]", by: By) -> None:
                 line.host,
                 line.domain,
                 *([line.minute.strftime("%m-%d %H:%M")] if line.minute else []),
+                *([text(line.model)] if by is By.MODEL else []),
                 number(line.measured_joules),
                 *(number(getattr(line, f"{name}_joules")) for name in ACCOUNTS),
                 number(line.unmeasured_seconds),
@@ -67,3 +72,5 @@ def _print(lines: "tuple[LedgerLine, ...]", by: By) -> None:
             for line in lines
         ),
     )
+    if splits := sorted({line.split for line in lines if line.split}):
+        say(f"idle joules of models loaded at once are split ({', '.join(splits)}): an estimate")

@@ -90,6 +90,7 @@ async def running(
         runtime.discovery.start()
         housekeeping = asyncio.create_task(_housekeeping(runtime))
         stack.push_async_callback(_cancelled, housekeeping)
+        stack.push_async_callback(_cancelled, asyncio.create_task(runtime.loaded.run()))
         if process is None and probes is None:
             watch = MeterWatch(
                 plan_of(settings),

@@ -20,6 +20,7 @@ from melodi.daemon.compose import Privacy
 from melodi.daemon.discovery import discovery_of
 from melodi.daemon.doctor import examine_open
 from melodi.daemon.installation import installation_key
+from melodi.daemon.loaded import LoadedModels
 from melodi.daemon.meters import plan_of
 from melodi.daemon.own_cost import OwnCost
 from melodi.daemon.power import Power
@@ -120,6 +121,12 @@ class Runtime:
             in_flight=lambda: self.books.in_flight,
         )
         self.windows = Windows(windows, self.sampler.curves, host=settings.host, clock=clock)
+        self.loaded = LoadedModels(
+            self.backends_known,
+            domains=lambda: self.sampler.domains,
+            clock=clock,
+            keep=partial(store.keep_loaded, settings.host),
+        )
         self.dispatcher = Dispatcher(self.books, clock)
         cost = OwnCost(self.sampler, lambda: self.books.idle_watts)
         self.metrics.know_own_cost(cost.cpu_seconds, cost.joules)

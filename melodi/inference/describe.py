@@ -46,17 +46,12 @@ async def describe(backend: Backend) -> BackendView:
     """Ask a backend for its version and models; a failure is in the view, not raised."""
     import aiohttp
 
-    key = backend.api_key
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
     version: str | None = None
     models: tuple[ModelView, ...] = ()
     metrics: bool | None = None
     error: str | None = None
     try:
-        connector = aiohttp.TCPConnector(ssl=trust(backend))
-        session = aiohttp.ClientSession(connector=connector, headers=headers, timeout=timeout)
-        async with session:
+        async with session_with(backend) as session:
             version = await _version(session, backend)
             models = await _models(session, backend)
             metrics = await _has_metrics(session, backend)
@@ -72,6 +67,25 @@ async def describe(backend: Backend) -> BackendView:
         error += "check its url and kind"
     view = _view(backend, reachable=True, version=version, models=models, error=error)
     return replace(view, metrics=metrics)
+
+
+def session_with(backend: Backend) -> "aiohttp.ClientSession":
+    """A session to ask a backend something short; ConfigError where it cannot be trusted."""
+    import aiohttp
+
+    key = backend.api_key
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(ssl=trust(backend)),
+        headers={"Authorization": f"Bearer {key}"} if key else {},
+        timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS),
+    )
+
+
+async def get_object(session: "aiohttp.ClientSession", url: str) -> Mapping[str, object]:
+    """The JSON object that answers a GET; aiohttp's errors, or ValueError, where there is none."""
+    async with session.get(url, allow_redirects=False) as answer:
+        answer.raise_for_status()
+        return as_object(read_object(await answer.read()))
 
 
 def _view(
@@ -97,19 +111,19 @@ async def _version(session: "aiohttp.ClientSession", backend: Backend) -> str | 
     path = VERSION_PATHS.get(backend.kind)
     if path is None:
         return None
-    answer = await _get(session, backend.url + path)
+    answer = await get_object(session, backend.url + path)
     return as_text(answer.get("version")) or None
 
 
 async def _models(session: "aiohttp.ClientSession", backend: Backend) -> tuple[ModelView, ...]:
     if backend.kind is BackendKind.OLLAMA:
-        found = as_objects((await _get(session, f"{backend.url}/api/tags")).get("models"))
+        found = as_objects((await get_object(session, f"{backend.url}/api/tags")).get("models"))
         return tuple(
             ModelView(name=name, digest=as_text(model.get("digest")) or None)
             for model in found
             if (name := model_name(model.get("name")))
         )
-    found = as_objects((await _get(session, f"{backend.url}/v1/models")).get("data"))
+    found = as_objects((await get_object(session, f"{backend.url}/v1/models")).get("data"))
     return tuple(ModelView(name=name) for model in found if (name := as_text(model.get("id"))))
 
 
@@ -118,9 +132,3 @@ async def _has_metrics(session: "aiohttp.ClientSession", backend: Backend) -> bo
         return None
     async with session.get(f"{backend.url}/metrics", allow_redirects=False) as answer:
         return answer.status == 200
-
-
-async def _get(session: "aiohttp.ClientSession", url: str) -> Mapping[str, object]:
-    async with session.get(url, allow_redirects=False) as answer:
-        answer.raise_for_status()
-        return as_object(read_object(await answer.read()))

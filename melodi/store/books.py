@@ -1,5 +1,6 @@
 """The ledger as it is asked for, and its audit against the records."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
@@ -9,19 +10,24 @@ import sqlalchemy as sa
 from melodi.energy.accounts import AMOUNTS, MinuteAccounts
 from melodi.store.schema import ledger_minutes, requests
 
-LedgerBy = Literal["domain", "minute"]
+LedgerBy = Literal["domain", "minute", "model"]
 
-_SECONDS_PER_MINUTE = 60
+SECONDS_PER_MINUTE = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerLine:
-    """The accounts of one domain, over all that was asked for or of one minute of it."""
+    """The accounts of one domain: over all that was asked for, of one minute, or of one model."""
 
     host: str
     domain: str
     minute: datetime | None
     """When the minute began; None where minutes were added up."""
+    model: str | None = None
+    """Whose joules these are; None: of no model, or not told by model."""
+    split: str | None = None
+    """How the idle joules of several models that were loaded at once were split: `vram`, by the
+    memory of the device that they took; `equal`, where that is not known. An estimate."""
     measured_joules: float
     active_joules: float
     idle_share_joules: float
@@ -57,7 +63,11 @@ class Audit:
 
 
 def read_ledger(
-    connection: sa.Connection, *, since: datetime | None, until: datetime | None, by: LedgerBy
+    connection: sa.Connection,
+    *,
+    since: datetime | None,
+    until: datetime | None,
+    by: Literal["domain", "minute"],
 ) -> tuple[LedgerLine, ...]:
     """The lines of the minutes that begin at or after `since` and before `until`."""
     keys = [ledger_minutes.c.host, ledger_minutes.c.domain]
@@ -65,14 +75,21 @@ def read_ledger(
         keys.append(ledger_minutes.c.minute)
     statement = (
         sa.select(*keys, *(sa.func.sum(ledger_minutes.c[name]).label(name) for name in AMOUNTS))
+        .where(*within(ledger_minutes.c.minute, since=since, until=until))
         .group_by(*keys)
         .order_by(*reversed(keys))
     )
-    if since is not None:
-        statement = statement.where(ledger_minutes.c.minute >= _first_minute(since))
-    if until is not None:
-        statement = statement.where(ledger_minutes.c.minute < _first_minute(until))
     return tuple(_to_line(row) for row in connection.execute(statement).mappings())
+
+
+def within(
+    minute: sa.ColumnElement[int], *, since: datetime | None, until: datetime | None
+) -> Iterator[sa.ColumnElement[bool]]:
+    """That a minute begins at or after `since` and before `until`."""
+    if since is not None:
+        yield minute >= first_minute(since)
+    if until is not None:
+        yield minute < first_minute(until)
 
 
 def read_minutes(
@@ -118,9 +135,9 @@ def _total(column: sa.ColumnElement[float]) -> sa.ColumnElement[float]:
     return sa.func.coalesce(sa.func.sum(column), 0.0)
 
 
-def _first_minute(moment: datetime) -> int:
+def first_minute(moment: datetime) -> int:
     """The first minute that begins at or after `moment`."""
-    return -int(-moment.timestamp() // _SECONDS_PER_MINUTE)
+    return -int(-moment.timestamp() // SECONDS_PER_MINUTE)
 
 
 def _to_line(row: sa.RowMapping) -> LedgerLine:
@@ -131,7 +148,7 @@ def _to_line(row: sa.RowMapping) -> LedgerLine:
         domain=row["domain"],
         minute=None
         if minute is None
-        else datetime.fromtimestamp(minute * _SECONDS_PER_MINUTE, tz=UTC),
+        else datetime.fromtimestamp(minute * SECONDS_PER_MINUTE, tz=UTC),
         residual_joules=MinuteAccounts(domain=row["domain"], minute=0, **amounts).residual_joules,
         **amounts,
     )

@@ -16,6 +16,7 @@ from melodi.store import dialect
 from melodi.store.books import Audit, LedgerBy, LedgerLine, read_audit, read_ledger
 from melodi.store.database import reading
 from melodi.store.kept import Kept, forget_kept, to_kept_row
+from melodi.store.loaded import LoadedMinute, keep_loaded, read_model_ledger
 from melodi.store.queries import Page, RequestFilter, conditions, encode_cursor, select_page
 from melodi.store.rollups import count_records
 from melodi.store.rows import to_record, to_rows
@@ -143,6 +144,9 @@ class RecordStore:
     ) -> tuple[LedgerLine, ...]:
         """The accounts of each domain over the minutes that begin in [since, until)."""
         with reading(self._reading) as connection:
+            dialect.in_one_state(connection)
+            if by == "model":
+                return read_model_ledger(connection, since=since, until=until)
             return read_ledger(connection, since=since, until=until, by=by)
 
     def ask(self, question: Callable[[sa.Connection], Answer]) -> Answer:
@@ -179,6 +183,12 @@ class RecordStore:
         """Throw away what can be divided anew of the host's minutes before that one."""
         with self._writing.begin() as connection:
             forget_kept(connection, host, before_minute=before_minute)
+
+    def keep_loaded(self, host: str, minutes: Sequence[LoadedMinute]) -> None:
+        """Add to what is known of which models were loaded when."""
+        with self._writing.begin() as connection:
+            _lock_host(connection, host)
+            keep_loaded(connection, host, minutes)
 
     def keep_host(
         self,

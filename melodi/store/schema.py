@@ -151,6 +151,20 @@ requests = Table(
     Index(None, "model", "started_at"),
 )
 
+loaded_minutes = Table(
+    "loaded_minutes",
+    metadata,
+    Column("host", Text, ForeignKey("hosts.name"), primary_key=True),
+    Column("domain", Text, primary_key=True),
+    Column("minute", Integer, primary_key=True),
+    # Both are empty words where the row tells for how long anybody looked.
+    Column("backend", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("seconds", Double, nullable=False),
+    Column("vram_byte_seconds", Double),
+    Index(None, "minute"),
+)
+
 kept_minutes = Table(
     "kept_minutes",
     metadata,

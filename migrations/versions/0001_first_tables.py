@@ -58,6 +58,21 @@ def upgrade() -> None:
     )
     op.create_index("ix_ledger_minutes_minute", "ledger_minutes", ["minute"])
     op.create_table(
+        "loaded_minutes",
+        sa.Column("host", sa.Text(), nullable=False),
+        sa.Column("domain", sa.Text(), nullable=False),
+        sa.Column("minute", sa.Integer(), nullable=False),
+        sa.Column("backend", sa.Text(), nullable=False),
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("seconds", sa.Double(), nullable=False),
+        sa.Column("vram_byte_seconds", sa.Double()),
+        sa.PrimaryKeyConstraint(
+            *("host", "domain", "minute", "backend", "model"), name="pk_loaded_minutes"
+        ),
+        sa.ForeignKeyConstraint(["host"], ["hosts.name"], name="fk_loaded_minutes_host"),
+    )
+    op.create_index("ix_loaded_minutes_minute", "loaded_minutes", ["minute"])
+    op.create_table(
         "kept_minutes",
         sa.Column("host", sa.Text(), nullable=False),
         sa.Column("session", sa.Text(), nullable=False),
@@ -233,6 +248,7 @@ def downgrade() -> None:
     op.drop_table("rollups")
     op.drop_table("requests")
     op.drop_table("kept_minutes")
+    op.drop_table("loaded_minutes")
     op.drop_table("ledger_minutes")
     op.drop_table("domains")
     op.drop_table("hosts")
