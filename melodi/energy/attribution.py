@@ -14,10 +14,12 @@ from melodi.energy.columns import Mask, Rows, Vector, overlaps, union_within
 from melodi.energy.policies import Policy
 from melodi.energy.roster import END, LOAD_END, LOAD_START, START, Group, Guests
 
-DOUBT_PER_DOUBLING = 0.015
-"""Chosen so that in simulation nine bounds in ten hold the truth (benchmarks, attribution)."""
+DOUBT_FITTED, DOUBT_UNFITTED = 0.015, 0.03
+"""For every doubling of the requests in a bin, where costs were fitted and where they were not.
 
-CLAIM_DOUBT = 0.25
+Chosen so that in simulation nine bounds in ten hold the truth (benchmarks, attribution)."""
+
+CLAIM_DOUBT = 0.15
 """Part of what others got in a bin that may have been a model's own."""
 
 ACTIVE, IDLE_SHARE, LOAD, PREFILL, LOW, HIGH, DOUBT, EXCLUSIVE_LOW, EXCLUSIVE_HIGH = range(9)
@@ -250,14 +252,15 @@ def _bound(
             settlement.alone = _bound_alone(parts, bin_, guests, one, setting)
         elif len(table.divisions) > 1:
             own = parts[ACTIVE, members]
-            doubt = _doubt(bin_, table.attendance.tau, seats)
+            fitted = table.divisions[0].in_joules
+            doubt = _doubt(bin_, table.attendance.tau, seats, fitted=fitted)
             doubt += _claim_doubt(float(own.sum()), dynamic)
             parts[DOUBT, members] = own * doubt
         else:
             _bound_shared(parts, bin_, guests, members, setting, dynamic=dynamic, seats=seats)
 
 
-def _doubt(bin_: Bin, tau: Vector, seats: int) -> Vector:
+def _doubt(bin_: Bin, tau: Vector, seats: int, *, fitted: bool) -> Vector:
     """How far a request's share of a bin may be off, as a part of it, whatever the policy.
 
     Policies err together, the more the more requests share a bin, and a request that came or
@@ -265,7 +268,7 @@ def _doubt(bin_: Bin, tau: Vector, seats: int) -> Vector:
     """
     half = max(1, bin_.half_width_ns)
     at_edge = (tau < bin_.length_ns) * (bin_.half_width_ns / np.maximum(tau, half))
-    return at_edge + DOUBT_PER_DOUBLING * math.log2(seats)
+    return at_edge + (DOUBT_FITTED if fitted else DOUBT_UNFITTED) * math.log2(seats)
 
 
 def _claim_doubt(own: float, dynamic: float) -> float:

@@ -12,7 +12,7 @@ from melodi.energy.work import Tokens
 
 ROWS_KEPT = 400
 ROWS_NEEDED = 30
-REFIT_EVERY = 20
+REFIT_EVERY = 10
 BINS_A_ROW = 8
 """A row sums bins that follow one another, so that what an edge puts into the wrong one of two
 is right again; with one bin a row such errors pull the costs of work towards 0."""
