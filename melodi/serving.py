@@ -78,6 +78,8 @@ async def serving(
 def _server(app: App, grace_seconds: int) -> "uvicorn.Server":
     import uvicorn
 
+    from melodi.heads import BoundedHttp
+
     class Server(uvicorn.Server):
         @contextlib.contextmanager
         def capture_signals(self) -> Iterator[None]:
@@ -85,6 +87,7 @@ def _server(app: App, grace_seconds: int) -> "uvicorn.Server":
 
     options: dict[str, Any] = {
         "access_log": False,
+        "http": BoundedHttp,
         "log_config": None,
         "proxy_headers": False,
         "server_header": False,

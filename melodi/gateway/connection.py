@@ -176,6 +176,9 @@ class Answer:
 
     def feed(self, data: bytes) -> None:
         """Bytes have come."""
+        if self._error is not None:
+            # After what could not be understood nothing can be.
+            return
         self.at_ns = self._clock.monotonic_ns()
         if not self._begun:
             self._head_bytes += len(data)

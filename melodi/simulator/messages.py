@@ -56,6 +56,7 @@ class MessagesApi:
 
 
 def _message(answer: Answer, content: list[dict[str, Any]], *, ended: bool) -> dict[str, Any]:
+    usage = _usage(answer.generation.truth)
     return {
         "id": answer.id,
         "type": "message",
@@ -64,7 +65,7 @@ def _message(answer: Answer, content: list[dict[str, Any]], *, ended: bool) -> d
         "content": content,
         "stop_reason": STOP_REASONS[answer.reason] if ended else None,
         "stop_sequence": None,
-        "usage": _usage(answer.generation.truth),
+        "usage": usage if ended else {**usage, "output_tokens": 0},
     }
 
 

@@ -79,3 +79,53 @@ async def test_all_servers_share_one_grace_time(caplog: pytest.LogCaptureFixture
     assert len(closed) == len(apps)
     assert max(closed) - min(closed) < QUIET
     assert len([one for one in caplog.records if "graceful" in one.message]) == len(apps)
+
+
+async def hello(scope: Any, receive: Any, send: Any) -> None:
+    """An app that answers at once."""
+    if scope["type"] == "lifespan":
+        for word in ("startup", "shutdown"):
+            await receive()
+            await send({"type": f"lifespan.{word}.complete"})
+        return
+    headers = [(b"content-length", b"2")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"hi"})
+
+
+@pytest.mark.parametrize("piece", [b"b" * 60_000, b"X-Y: " + b"b" * 60_000 + b"\r\n"])
+async def test_a_head_that_does_not_end_is_cut_off(piece: bytes) -> None:
+    """One field without an end, or fields without an end: neither fills the memory."""
+    listener = bind("127.0.0.1:0")
+    async with serving([(hello, listener)]):
+        reader, writer = await asyncio.open_connection(*listener.getsockname())
+        writer.write(b"GET / HTTP/1.1\r\nHost: h\r\nX-Z: ")
+        answer = asyncio.ensure_future(reader.read(-1))
+        sent = 0
+        while not answer.done() and sent < 64 * 1024 * 1024:
+            writer.write(piece)
+            sent += len(piece)
+            try:
+                await writer.drain()
+            except ConnectionError:
+                break
+        said = (await asyncio.gather(answer, return_exceptions=True))[0]
+        writer.close()
+    listener.close()
+    assert sent < 16 * 1024 * 1024
+    # A client that goes on writing may lose the answer, never the end of the connection.
+    assert isinstance(said, ConnectionError) or said.startswith(b"HTTP/1.1 400")
+
+
+async def test_long_heads_pass_one_after_the_other() -> None:
+    """The bound is of each head, not of a connection."""
+    listener = bind("127.0.0.1:0")
+    request = b"GET / HTTP/1.1\r\nHost: h\r\nX-Y: %s\r\n\r\n" % (b"b" * 60_000)
+    async with serving([(hello, listener)]):
+        reader, writer = await asyncio.open_connection(*listener.getsockname())
+        for _ in range(30):
+            writer.write(request)
+            head = await reader.readuntil(b"\r\n\r\nhi")
+            assert head.startswith(b"HTTP/1.1 200")
+        writer.close()
+    listener.close()

@@ -1,0 +1,1 @@
+"""What misbehaving clients and backends leave behind."""
