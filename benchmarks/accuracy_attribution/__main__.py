@@ -22,6 +22,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "measuring.md"
 BEGIN, END = "<!-- attribution: begin -->", "<!-- attribution: end -->"
 SEEDS = (1, 2, 3)
 CLIENTS = (1, 4, 16, 64)
+PROMISES = ("bounds hold / width", "exclusive hold", "residual")
 INTRODUCTION = """
 Written by `python -m benchmarks.accuracy_attribution --write`; seeds {seeds}; sensors polled at
 20 Hz with unknown phase; closed loop; final records of requests of 1 s and longer.
@@ -31,7 +32,8 @@ physics. Law 1 (additive): a step takes 8 ms + 30 us per decoding request + 20 n
 token + 22 us per prefill token, and 110 W x its time + 2.6 J + 12 mJ + 6 uJ x context per decoding
 request + 11.5 mJ per prefill token; the 2.6 J are shared equally, the rest is each one's own.
 Law 2 (concave): 2.6 J, shared equally, + 3.2 x (own work of all)^0.75, shared by own work, 3 %
-noise, stretched above 490 W of dynamic power.
+noise, stretched above 490 W of dynamic power. Engines side by side run as if alone and their
+energies add up; the shares of a domain that others work on too are true over each whole second.
 """
 
 
@@ -105,8 +107,6 @@ def policies_table() -> str:
                 one = scenario(law, clients, streamed=streamed)
                 auto = figures(one, "auto")
                 by_time, by_tokens = figures(one, "time"), figures(one, "tokens")
-                held = sum(auto.held) / len(auto.held)
-                exclusive = sum(auto.exclusive) / len(auto.exclusive)
                 rows.append(
                     [
                         f"{number}",
@@ -115,48 +115,71 @@ def policies_table() -> str:
                         auto.pair,
                         by_tokens.pair,
                         by_time.pair,
-                        f"{held:.0%} / {median(auto.widths):.0f} %",
-                        f"{exclusive:.1%}",
-                        f"{auto.residual:.0e}",
+                        *promises(auto),
                     ]
                 )
                 print(rows[-1], file=sys.stderr, flush=True)
     headings = ["law", "at once", "streamed", "auto", "tokens", "time"]
-    return table([*headings, "bounds hold / width", "exclusive hold", "residual"], rows)
+    return table([*headings, *PROMISES], rows)
 
 
 def cases_table() -> str:
     rows = []
     for number, law in enumerate(PowerLaw, start=1):
+        cpu = {"foreign_watts": 300.0, "poll_ms": 100, "refresh_ms": 1}
         cases = {
             "refresh 20 ms, 16 at once": scenario(law, 16, refresh_ms=20),
             "prefix cache, 16 at once": scenario(law, 16, prefix_cache=True),
             "one slot, four clients, queue told": scenario(law, 4, slots=1, queue_told=True),
+            "another model is loaded in the middle, 4": scenario(
+                law, 4, reload=True, queue_told=True
+            ),
+            "two models side by side, 8 each": scenario(law, 16, models=2),
+            "two models side by side, 15 and 1": scenario(law, 16, models=2, uneven=True),
+            **{
+                f"others draw 0 to 300 W, shares told at 1 Hz, {clients} at once": scenario(
+                    law, clients, **cpu
+                )
+                for clients in CLIENTS[:3]
+            },
         }
-        rows += [[f"{number}", name, figures(one, "auto").pair] for name, one in cases.items()]
-    return table(["law", "case", "auto"], rows)
+        for name, one in cases.items():
+            auto, by_time = figures(one, "auto"), figures(one, "time")
+            rows.append([f"{number}", name, auto.pair, by_time.pair, *promises(auto)])
+            print(rows[-1], file=sys.stderr, flush=True)
+    return table(["law", "case", "auto", "time", *PROMISES], rows)
+
+
+def promises(one: Figures) -> tuple[str, str, str]:
+    """How often the bounds hold and how wide they are, the exclusive ones, the residual."""
+    held = sum(one.held) / len(one.held)
+    exclusive = sum(one.exclusive) / len(one.exclusive)
+    return f"{held:.0%} / {median(one.widths):.0f} %", f"{exclusive:.1%}", f"{one.residual:.0e}"
 
 
 def methods_table() -> str:
     rows = []
     for clients in CLIENTS:
-        outcome = drive(scenario(PowerLaw.ADDITIVE, clients), partial(policies_for, "auto"))
+        one = scenario(PowerLaw.ADDITIVE, clients)
+        outcome = drive(one, partial(policies_for, "auto"))
         keys = long_ones(outcome)
         found = errors(outcome, keys)
-        ours = [
-            abs(
-                outcome.energies[key].energy_joules
-                / (
-                    outcome.truths[key].true_active_joules
-                    + outcome.truths[key].true_idle_share_joules
-                )
-                - 1
-            )
-            * 100
-            for key in keys
-        ]
-        rows.append([str(clients), pair(ours), *(pair(found[name]) for name in METHODS)])
-    return table(["at once", "MELODI", *METHODS], rows)
+        ours = errors_of(outcome, keys)
+        by_time = errors_of(drive(one, partial(policies_for, "time")), keys)
+        others = [pair(found[name]) for name in METHODS]
+        rows.append([str(clients), pair(ours), pair(by_time), *others])
+    return table(["at once", "MELODI", "equal shares of time", *METHODS], rows)
+
+
+def errors_of(outcome: Outcome, keys: Sequence[int]) -> list[float]:
+    """Errors of the records' energy, idle share included, in %."""
+    found = []
+    for key in keys:
+        truth, energy = outcome.truths[key], outcome.energies[key].energy_joules
+        assert energy is not None
+        true = truth.true_active_joules + truth.true_idle_share_joules
+        found.append(abs(energy / true - 1) * 100)
+    return found
 
 
 def main() -> None:

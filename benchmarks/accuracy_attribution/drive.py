@@ -83,7 +83,7 @@ class _Run:
         now_ns = NS_PER_SECOND
         starts = sorted(self.random.randrange(200 * MS) for _ in range(self.scenario.clients))
         for client, start_ns in enumerate(starts):
-            self._submit(client % self.scenario.models, now_ns + start_ns)
+            self._submit(self.scenario.engine_of(client), now_ns + start_ns)
         next_poll_ns, next_turn_ns, next_usage_ns = 0, TURN_NS, USAGE_NS
         while self.left or any(one.end_ns is None for one in self.seen.values()):
             now_ns = self.device.advance(next_poll_ns)

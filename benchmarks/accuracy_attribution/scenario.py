@@ -23,9 +23,15 @@ class Scenario:
     """Whether the backend tells how long a request waited, as Ollama does."""
     models: int = 1
     """Engines side by side on the device, each with a model and its share of the clients."""
+    uneven: bool = False
+    """All clients but one are the first engine's."""
     reload: bool = False
     """In the middle the clients turn to another model, which has to be loaded."""
     foreign_watts: float = 0.0
     """Others draw between 0 and so much; our share of the work is told once a second."""
     poll_ms: int = 50
     seed: int = 0
+
+    def engine_of(self, client: int) -> int:
+        """Whose client it is."""
+        return int(client == 0) if self.uneven else client % self.models

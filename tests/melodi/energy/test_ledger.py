@@ -482,3 +482,57 @@ def test_a_bin_that_was_booked_is_booked_so_again() -> None:
     assert repeated.minutes == closing.minutes
     assert repeated.final == closing.final
     assert repeated.bins == closing.bins
+
+
+@given(mixes(), st.integers(1, 7))
+def test_when_the_books_are_turned_does_not_change_what_they_say(
+    mix: tuple[list[int | None], list[Span]], turns: int
+) -> None:
+    """All at the end or bin by bin: the same records and the same accounts."""
+    energies, spans = mix
+    at_once = run_all(ledger_with(idle_watts={GPU: 100.0}), bins_of(energies), spans)
+    ledger, closings = ledger_with(idle_watts={GPU: 100.0}), []
+    for one in spans:
+        ledger.begin(one.request, [GPU], min(part.start_ns for part in one.parts))
+    waiting = sorted(spans, key=lambda one: one.service.end_ns)
+    for number, bin_ in enumerate(bins_of(energies)):
+        ledger.add(bin_)
+        while waiting and waiting[0].service.end_ns <= bin_.end_ns:
+            done = waiting.pop(0)
+            ledger.end(done.request, done)
+        if number % turns == 0:
+            closings.append(ledger.advance(bin_.end_ns, wall_offset_ns=0))
+    for one in waiting:
+        ledger.end(one.request, one)
+    closings.append(ledger.advance(START_NS + 2 * MAX_OPEN_NS, wall_offset_ns=0))
+    slowly = Books.of(closings)
+    assert slowly.final == at_once.final
+    for account in ("measured_joules", "active_joules", "idle_joules", "unattributed_joules"):
+        assert slowly.sum(account) == pytest.approx(at_once.sum(account), abs=1e-9)
+
+
+def test_rows_are_given_out_again_and_nothing_of_the_last_request_is_left_in_them() -> None:
+    """A thousand requests one after the other have a joule each, and no more memory than a few."""
+    ledger = ledger_with(idle_watts={GPU: 0.0})
+    final: dict[str, RequestEnergy] = {}
+    for number, bin_ in enumerate(bins_of([1_000_000] * 1_000)):
+        name = f"r{number}"
+        ledger.begin(name, [GPU], bin_.start_ns)
+        ledger.add(bin_)
+        ledger.end(name, Span(name, Interval(bin_.start_ns, bin_.end_ns)))
+        final |= ledger.advance(bin_.end_ns + SECOND, wall_offset_ns=0).final
+    assert {round(one.energy_joules, 9) for one in final.values()} == {1.0}
+    assert len(final) == 1_000
+
+
+def test_a_model_that_loads_takes_a_share_of_its_own_beside_one_that_serves_many() -> None:
+    """The device works for two: half for the load, half for the four of the other model."""
+    load = Interval(START_NS, START_NS + 100 * MS)
+    busy = [span(f"b{k}", 0, 100, model="small") for k in range(4)]
+    books = run_all(
+        ledger_with(idle_watts={GPU: 0.0}),
+        bins_of([40_000_000]),
+        [*busy, span("w", 100, 200, load=load, model="big")],
+    )
+    assert books.final["w"].load_joules == pytest.approx(20.0)
+    assert [books.final[f"b{k}"].energy_joules for k in range(4)] == [pytest.approx(5.0)] * 4
