@@ -38,6 +38,7 @@ class Tallies:
         while row >= len(self._seen):
             self._grow()
         self._seen[row] = False
+        self._reasons[row] = 0
         self._estimated.pop(row, None)
 
     def change_meter(self, facts: DomainFacts, rows: Iterable[int]) -> None:
@@ -124,7 +125,6 @@ class Tallies:
             self._seen[new] = True
             self._sums[new] = 0.0
             self._alone[new] = False
-            self._reasons[new] = 0
             self._idle_watts[new] = np.nan
             self._around[new, :2] = bin_.start_ns, bin_.half_width_ns
         self._around[rows, 2:] = bin_.end_ns, bin_.half_width_ns

@@ -1,7 +1,7 @@
 """The books close under any mix of bins and requests, and bins wait for those in them."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import pytest
@@ -536,3 +536,23 @@ def test_a_model_that_loads_takes_a_share_of_its_own_beside_one_that_serves_many
     )
     assert books.final["w"].load_joules == pytest.approx(20.0)
     assert [books.final[f"b{k}"].energy_joules for k in range(4)] == [pytest.approx(5.0)] * 4
+
+
+def test_what_was_said_of_a_request_stays_with_it_and_does_not_pass_to_the_next() -> None:
+    """One comes late and is measured in part; the next has its row, and nothing measures it."""
+    ledger = ledger_with(idle_watts={GPU: 0.0})
+    first, second = bins_of([1_000_000] * 2)
+    ledger.add(first)
+    ledger.advance(first.end_ns + SECOND, wall_offset_ns=0)
+    ledger.begin("late", [GPU], first.start_ns)
+    ledger.add(second)
+    ledger.end("late", span("late", 0, 200))
+    late = ledger.advance(second.end_ns + SECOND, wall_offset_ns=0).final["late"]
+    assert {"late", "unmeasured"} <= set(late.quality_reasons)
+    third_ns = second.end_ns + SECOND
+    ledger.add(replace(second, start_ns=second.end_ns, end_ns=third_ns, total_uj=3_000_000))
+    ledger.advance(third_ns + SECOND, wall_offset_ns=0)
+    ledger.begin("next", [GPU], third_ns)
+    ledger.end("next", Span("next", Interval(third_ns, third_ns + SECOND)))
+    unheard = ledger.advance(third_ns + SECOND + SILENCE_NS, wall_offset_ns=0).final["next"]
+    assert unheard.quality_reasons == ("unmeasured",)
