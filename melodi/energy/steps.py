@@ -45,8 +45,8 @@ class StepCosts:
             self._costs is None or self._learned % REFIT_EVERY == 0
         ):
             rows = self._rows[: self._learned]
-            known = [0, 1, 2, 3] if self._costs is None else self._costs.nonzero()[0].tolist()
-            self._costs = non_negative_fit(rows[:, :4], rows[:, 4], first=known)
+            above = () if self._costs is None else self._costs.nonzero()[0].tolist()
+            self._costs = non_negative_fit(rows[:, :4], rows[:, 4], first=above)
 
     def weigh(self, tokens: Tokens) -> Vector | None:
         """Joules of each by the fitted costs: a row of its prefill, a row of its decoding.
@@ -65,9 +65,7 @@ class StepCosts:
         return np.array((prefill, decode))
 
 
-def non_negative_fit(
-    rows: Vector, targets: Vector, *, first: Sequence[int] = (0, 1, 2, 3)
-) -> Vector:
+def non_negative_fit(rows: Vector, targets: Vector, *, first: Sequence[int] = ()) -> Vector:
     """Least squares with no coefficient below 0.
 
     `rows` is (n, 4), `targets` (n,). Coefficients are the optimum where those above 0 solve the
@@ -80,7 +78,7 @@ def non_negative_fit(
     gram, moment = scaled.T @ scaled, scaled.T @ targets
     best: Vector = np.zeros(rows.shape[1])
     best_gain = 0.0
-    for chosen in (list(first), *_SETS):
+    for chosen in (list(first), *_SETS) if first else _SETS:
         solution = np.linalg.lstsq(gram[chosen][:, chosen], moment[chosen], rcond=1e-9)[0]
         gain = float(moment[chosen] @ solution)
         if (solution < 0).any() or gain <= best_gain:

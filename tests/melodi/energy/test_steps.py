@@ -109,3 +109,11 @@ def test_a_negative_relation_gives_zero_not_a_negative_cost() -> None:
     rows = np.array([[10.0, 10.0, k * 100.0, 0.0] for k in range(40)])
     found = non_negative_fit(rows, 50.0 - np.arange(40) * 0.1)
     assert found[2] == 0
+
+
+def test_work_that_draws_nothing_costs_nothing() -> None:
+    """Bins at the idle floor: all costs are 0, fit after fit, and steps then weigh nobody."""
+    costs = StepCosts()
+    for seed in range(3 * ROWS_NEEDED):
+        costs.learn(bin_at(seed), bin_tokens(seed), 0.0)
+    assert costs.weigh(bin_tokens(0)).sum() == 0
