@@ -129,3 +129,17 @@ def test_usage_of_a_domain_without_books_is_passed_by() -> None:
     ledger().use(
         Usage(domain="gpu:gone", start_ns=0, end_ns=SECOND, shares={"ollama": 1.0}, reason=None)
     )
+
+
+def test_the_books_close_a_bin_when_its_usage_is_there() -> None:
+    """The settle time is over, but the next usage is due: the bin waits for it."""
+    books = ledger()
+    books.use(usage(0.0, 1.0, ollama=1.0))
+    served(books, "r", 1.0, 1.5, "ollama")
+    books.add(bin_at(1.0, 1.5))
+    now_ns = 2 * SECOND
+    assert books.advance(now_ns, wall_offset_ns=0).minutes == []
+    books.use(usage(1.0, 2.0, ollama=0.5))
+    closing = books.advance(now_ns, wall_offset_ns=0)
+    assert closing.final["r"].active_joules == pytest.approx(5.0)
+    assert closing.minutes[0].foreign_joules == pytest.approx(5.0)
