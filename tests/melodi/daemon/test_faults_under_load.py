@@ -61,7 +61,7 @@ Undo = Callable[[], None]
 
 def kill_sampler(runtime: Runtime, patch: pytest.MonkeyPatch) -> Undo | None:
     """Its thread ends; nothing brings it back."""
-    patch.setattr(runtime.sampler.stations[0], "beat", _end_thread)
+    patch.setattr(runtime.sampler.stations[0], "take", _end_thread)
     return None
 
 
