@@ -106,10 +106,10 @@ async def _read(reader: asyncio.StreamReader, number: int) -> SeenRequest:
     head = await reader.readuntil(b"\r\n\r\n")
     lowered = head.lower()
     body = b""
-    if b"content-length:" in lowered:
-        size = int(lowered.split(b"content-length:")[1].split(b"\r\n")[0])
+    if b"\r\ncontent-length:" in lowered:
+        size = int(lowered.split(b"\r\ncontent-length:")[1].split(b"\r\n")[0])
         body = await reader.readexactly(size)
-    elif b"transfer-encoding: chunked" in lowered:
+    elif b"\r\ntransfer-encoding: chunked" in lowered:
         while size := int(await reader.readline(), 16):
             body += await reader.readexactly(size)
             await reader.readline()

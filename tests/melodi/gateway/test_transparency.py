@@ -132,8 +132,8 @@ NAMES |= st.sampled_from(
      b"Accept-Encoding", b"User-Agent", b"Date", b"Server", b"Cookie", b"Content-Language"]
 )  # fmt: skip
 WORDS = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=40)
-REQUEST_VALUES = (WORDS | st.text("äß→\t x")).map(lambda text: text.strip(" \t").encode())
-ANSWER_VALUES = REQUEST_VALUES | st.binary(max_size=20).map(
+VALUES = (WORDS | st.text("äß→\t x")).map(lambda text: text.strip(" \t").encode())
+VALUES |= st.binary(max_size=20).map(
     lambda data: bytes(byte for byte in data if byte >= 0x20 and byte != 0x7F).strip()
 )
 LINE = json.dumps({"model": "m", "choices": [], "usage": {"prompt_tokens": 3}}).encode()
@@ -174,7 +174,7 @@ def requests(draw: st.DrawFn) -> Request:
     return Request(
         method=method,
         target=draw(TARGETS),
-        headers=draw(st.lists(st.tuples(NAMES, REQUEST_VALUES), max_size=6)),
+        headers=draw(st.lists(st.tuples(NAMES, VALUES), max_size=6)),
         pieces=draw(st.none() | PIECES),
         chunked=draw(st.booleans()),
     )
@@ -183,7 +183,7 @@ def requests(draw: st.DrawFn) -> Request:
 @st.composite
 def answers(draw: st.DrawFn) -> Answer:
     headers = [(b"Content-Type", draw(TYPES))]
-    headers += draw(st.lists(st.tuples(NAMES, ANSWER_VALUES), max_size=6))
+    headers += draw(st.lists(st.tuples(NAMES, VALUES), max_size=6))
     if (encoding := draw(ENCODINGS)) is not None:
         headers.append((b"Content-Encoding", encoding))
     return Answer(
