@@ -4,6 +4,7 @@ import contextlib
 import re
 import sqlite3
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -71,7 +72,8 @@ class Daemon:
 @contextlib.contextmanager
 def daemon(folder: Path, upstream_url: str) -> Iterator[Daemon]:
     """`melodi serve` in `folder`, with a CPU package and its memory to measure."""
-    tree = PowercapTree(folder / "sys")
+    sysfs = Path(tempfile.mkdtemp(dir=folder))
+    tree = PowercapTree(sysfs / "sys")
     tree.add("intel-rapl:0", "package-0")
     tree.add("intel-rapl:0:0", "dram")
     gateway_port, api_port = free_port(), free_port()

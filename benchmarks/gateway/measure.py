@@ -120,7 +120,7 @@ def compare(
 ) -> dict[Load, dict[str, Figures]]:
     """Every candidate's figures for every load, the candidates in turn within each round.
 
-    Those that have used less than a second of CPU time by then get more rounds; one connection's
+    Those that have used less than a second of CPU time by then get more rounds; few connections'
     streams would need minutes, so their CPU time stays untold.
     """
     found: dict[Load, dict[str, Figures]] = {}
@@ -133,7 +133,7 @@ def compare(
             tally = tallies[one.name]
             while (
                 one.process is not None
-                and (load.connections > 1 or not load.streamed)
+                and (load.connections > 16 or not load.streamed)
                 and tally.cpu_seconds < ENOUGH_CPU_SECONDS
                 and len(tally.outcomes) < MOST_TURNS
             ):

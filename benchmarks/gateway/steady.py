@@ -33,8 +33,12 @@ def streams(driver: Driver, melodi: Candidate, upstream: int, *, seconds: float)
 def streams_amid_export(
     folder: Path, driver: Driver, upstream: int, *, records: int, seconds: float
 ) -> list[Target]:
-    """The same while the same daemon exports a million records and answers ten questions."""
-    fill(folder / "melodi.db", records)
+    """The same while the same daemon exports a million records and answers ten questions.
+
+    `folder` may have the records from an earlier time.
+    """
+    if not (folder / "melodi.db").exists():
+        fill(folder / "melodi.db", records)
     with daemon(folder, f"http://{HOST}:{upstream}") as melodi:
         straight = driver.drive(Cell(upstream, STREAMS, seconds, streamed=True))
         asking = Asking(melodi.api_url)
