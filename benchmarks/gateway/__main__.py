@@ -97,9 +97,10 @@ def introduction(options: str, *, with_litellm: bool) -> str:
     versions = [f"{name} {importlib.metadata.version(name)}" for name in VERSIONS]
     if with_litellm:
         versions.append(f"LiteLLM {litellm.version()} ({litellm.SETTINGS})")
+    day = time.strftime("%Y-%m-%d")
     return "\n".join(
         [
-            f"Written by `python -m benchmarks.gateway {options}--write` on {time.strftime('%Y-%m-%d')};",
+            f"Written by `python -m benchmarks.gateway {options}--write` on {day};",
             f"{_processor()}, {psutil.cpu_count()} logical processors that client, gateway and",
             f"upstream share; CPython {platform.python_version()},",
             f"{', '.join(versions)}.",
