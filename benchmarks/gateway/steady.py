@@ -18,6 +18,8 @@ STREAMS = 250
 RECORDS = 1_000_000
 MINUTE = 60.0
 CONNECTIONS = 16
+IDLE_SECONDS = 5.0
+"""Connections to the backend are kept for three seconds without use."""
 _STATS = "/v1/stats?by=model,backend"
 _EXPORT = "/v1/exports?format=parquet"
 
@@ -81,7 +83,10 @@ class Asking(threading.Thread):
 def endurance(driver: Driver, melodi: Daemon, *, minutes: float) -> list[Target]:
     """A second of plain answers, as many as it can, and 14 of streams, in turn; what the daemon
     holds after the first minute and after the last."""
+    # The first requests open connections to the backend and to the database.
+    driver.drive(Cell(melodi.gateway_port, CONNECTIONS, 1.0, streamed=False))
     melodi.settle()
+    time.sleep(IDLE_SECONDS)
     descriptors = melodi.process.num_fds()
     ends = time.monotonic() + minutes * MINUTE
     first = 0.0
@@ -93,8 +98,7 @@ def endurance(driver: Driver, melodi: Daemon, *, minutes: float) -> list[Target]
             first = melodi.process.memory_info().rss
     melodi.settle()
     last = melodi.process.memory_info().rss
-    # Idle connections to the backend are kept for three seconds.
-    time.sleep(5)
+    time.sleep(IDLE_SECONDS)
     left = melodi.process.num_fds() - descriptors
     return [
         Target(f"memory after {minutes:g} minutes, to that after the first", last / first, 1.05),
