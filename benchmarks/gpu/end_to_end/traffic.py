@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.client import HTTPResponse
 from pathlib import Path
+from typing import Any
 
 from benchmarks.gpu.end_to_end.energy import Sent
 
@@ -121,12 +122,12 @@ def send(target: Target, prompt: str) -> Sent:
     return Sent(request_id, start_ns, first_ns, time.time_ns(), tokens, error)
 
 
-def _events(answer: HTTPResponse) -> Iterator[dict]:
+def _events(answer: HTTPResponse) -> Iterator[dict[str, Any]]:
     for line in answer:
         text = line.decode().strip()
         if text.startswith("data: ") and text != "data: [DONE]":
             yield json.loads(text.removeprefix("data: "))
 
 
-def _has_text(event: dict) -> bool:
+def _has_text(event: dict[str, Any]) -> bool:
     return any(choice.get("delta", {}).get("content") for choice in event.get("choices", ()))

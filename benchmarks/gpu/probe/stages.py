@@ -184,17 +184,14 @@ class Probe:
     def cost(self) -> None:
         """How many kernels fewer run while the card is polled as MELODI polls it."""
         polled = [one for one in ("energy", "instant:gpu") if one in self._asks]
-        pairs = []
+        pairs: list[tuple[int, int]] = []
         for _ in range(COST_ROUNDS):
-            counts = []
-            for names in ([], polled):
-                self.machine.start(COST_SECONDS, None)
-                self._poll(names, COST_SECONDS, pause_seconds=COST_PERIOD_SECONDS)
-                counts.append(self.machine.finish().kernels)
-            pairs.append(counts)
-        if any(count is None for counts in pairs for count in counts):
-            self.found["cost"] = {"left_out": "no kernels run on this machine"}
-            return
+            alone = self._kernels_beside([])
+            polling = self._kernels_beside(polled)
+            if not alone or polling is None:
+                self.found["cost"] = {"left_out": "no kernels run on this machine"}
+                return
+            pairs.append((alone, polling))
         ratios = sorted(polling / alone for alone, polling in pairs)
         self.found["cost"] = {
             "kernels_with_over_without": ratios[len(ratios) // 2],
@@ -202,6 +199,12 @@ class Probe:
             "highest": ratios[-1],
             "kernels_per_second": sum(pair[0] for pair in pairs) / COST_ROUNDS / COST_SECONDS,
         }
+
+    def _kernels_beside(self, names: Sequence[str]) -> int | None:
+        """How many ran while these sensors were polled."""
+        self.machine.start(COST_SECONDS, None)
+        self._poll(names, COST_SECONDS, pause_seconds=COST_PERIOD_SECONDS)
+        return self.machine.finish().kernels
 
     def _poll(
         self, names: Sequence[str], seconds: float, *, pause_seconds: float = POLL_SECONDS
