@@ -11,7 +11,9 @@ the time shows a window as wide as its refresh, one that looks part of the time 
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import accumulate, pairwise
+from operator import mul
 from statistics import fmean, median, quantiles
 
 MS = 1_000_000
@@ -148,12 +150,13 @@ def window_of(points: Sequence[tuple[int, float]], on: OnTimes) -> Window | None
     if len(points) < 8:
         return None
     values = [value for _, value in points]
+    until = cache(on.until)  # widths and delays share most of their moments
     best: dict[int, tuple[float, int]] = {}
     for width in WINDOWS_MS:
         for delay in DELAYS_MS:
             ends = [at_ns - delay * MS for at_ns, _ in points]
-            shares = [on.share(end - width * MS, end) for end in ends]
-            best[width] = max(best.get(width, (0.0, 0)), (_explained(shares, values), -delay))
+            ran = [until(end) - until(end - width * MS) for end in ends]
+            best[width] = max(best.get(width, (0.0, 0)), (_explained(ran, values), -delay))
     width = max(WINDOWS_MS, key=lambda one: best[one][0])
     explained, late = best[width]
     if explained < FOLLOWS:
@@ -165,10 +168,10 @@ def window_of(points: Sequence[tuple[int, float]], on: OnTimes) -> Window | None
 
 def _explained(shares: Sequence[float], values: Sequence[float]) -> float:
     """The share of variance that a rising straight line explains."""
-    mean_x, mean_y = fmean(shares), fmean(values)
-    xx = sum((x - mean_x) ** 2 for x in shares)
-    yy = sum((y - mean_y) ** 2 for y in values)
-    xy = sum((x - mean_x) * (y - mean_y) for x, y in zip(shares, values, strict=True))
+    mean_x, mean_y = sum(shares) / len(shares), sum(values) / len(values)
+    left, right = [x - mean_x for x in shares], [y - mean_y for y in values]
+    xx, yy = (sum(map(mul, one, one)) for one in (left, right))
+    xy = sum(map(mul, left, right))
     return xy * xy / (xx * yy) if xy > 0 else 0.0
 
 
