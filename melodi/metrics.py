@@ -46,6 +46,11 @@ class Metrics:
             ["account"],
             registry=registry,
         )
+        self._tail = Counter(
+            "melodi_tail_joules",
+            "The part of unattributed joules within 5 s after the last request",
+            registry=registry,
+        )
         self._residual_ratio = Gauge(
             "melodi_ledger_residual_ratio",
             "Joules that no account holds, to joules measured, since the start",
@@ -202,6 +207,7 @@ class Metrics:
             joules = getattr(minute, f"{account}_joules")
             # A counter cannot fall: what rounding leaves below zero is left out.
             self._attributed.labels(account).inc(max(joules, 0.0))
+        self._tail.inc(max(minute.tail_joules, 0.0))
         self._measured_joules += minute.measured_joules
         self._residual_joules += minute.residual_joules
         if self._measured_joules:

@@ -164,6 +164,7 @@ def _floors(
     one = minutes.c
     is_equal = (one.sized < one.models) & (one.models > 1)
     share = sa.case(
+        (one.seconds <= 0, 0.0),
         (one.sized < one.models, loaded.seconds / one.seconds),
         (one.bytes > 0, loaded.vram_byte_seconds / one.bytes),
         else_=0.0,

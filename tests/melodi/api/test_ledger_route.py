@@ -6,6 +6,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from melodi.energy.accounts import MinuteAccounts
+from melodi.store.loaded import LoadedMinute
 from melodi.store.records import Batch
 
 MINUTE = 29_453_760
@@ -39,9 +40,30 @@ def test_the_ledger_is_told_by_minute_from_a_moment_on(client: TestClient) -> No
     assert [line["minute"] for line in answer["items"]] == ["2026-01-01T00:01:00Z"]
 
 
+def test_the_ledger_is_told_by_model(client: TestClient, daemon: Any) -> None:
+    """What was loaded has its part of the idle joules, and what is of no model the rest."""
+    held = [
+        LoadedMinute(
+            domain="package:0",
+            minute=MINUTE,
+            backend=backend,
+            model=model,
+            seconds=30.0,
+            vram_byte_seconds=size,
+        )
+        for backend, model, size in (("", "", None), ("b", "tiny", 7.0))
+    ]
+    daemon.store.keep_loaded("here", held)
+    tiny, rest = client.get("/v1/ledger?by=model").json()["items"]
+    assert (tiny["model"], tiny["split"], tiny["idle_joules"]) == ("tiny", "vram", 4.0)
+    assert (rest["model"], rest["split"], rest["idle_joules"]) == (None, None, 4.0)
+    assert tiny["measured_joules"] + rest["measured_joules"] == 20.0
+    assert rest["residual_joules"] == 12.0
+
+
 @pytest.mark.parametrize(
     ("query", "said"),
-    [("by=minute", "since=1h"), ("by=model", "by"), ("since=x", "no moment"), ("form=1", "form")],
+    [("by=minute", "since=1h"), ("by=colour", "by"), ("since=x", "no moment"), ("form=1", "form")],
 )
 def test_a_question_of_the_ledger_may_be_refused(client: TestClient, query: str, said: str) -> None:
     """A span without a beginning by minute, and what is unknown, are 422 with a reason."""
