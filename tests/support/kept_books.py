@@ -139,7 +139,9 @@ class KeptBooks:
         submission = Submission(
             model=MODEL,
             context_tokens=self.context,
-            prompt=tuple(self.random.randrange(32_000) for _ in range(self.random.randrange(400))),
+            prompt=tuple(
+                self.random.randrange(32_000) for _ in range(self.random.randrange(1, 400))
+            ),
             output_tokens=output,
             finish_reason="length",
         )

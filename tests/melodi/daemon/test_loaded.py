@@ -6,13 +6,15 @@ import pytest
 from scripted_server import SeenRequest, Step, response, scripted
 
 from collectors.base import Domain, Kind, Measure, Origin
-from melodi.clock import NS_PER_SECOND, VirtualClock
+from melodi.clock import NS_PER_SECOND, SystemClock, VirtualClock
 from melodi.config import BackendSettings
 from melodi.daemon.backends import Backends
 from melodi.daemon.loaded import LoadedModels
-from melodi.daemon.serve import Served
+from melodi.daemon.serve import Served, served
 from melodi.inference.request import PromptRequest
+from melodi.store.database import open_engine
 from melodi.store.loaded import LoadedMinute
+from melodi.store.records import RecordStore
 
 DEVICE = "gpu:SIMULATED-0"
 
@@ -126,3 +128,15 @@ async def test_a_daemon_tells_what_its_models_cost_to_keep(daemon: Served, stage
     assert by_model["simulated"].domain == DEVICE
     total = sum(line.active_joules for line in by_model.values())
     assert total == pytest.approx(sum(one.active_joules for one in runtime.store.ledger()))
+
+
+async def test_idle_power_is_known_again_after_a_restart(stage: Any) -> None:
+    """The floor by which loaded models are charged is not learned anew at each start."""
+    async with served(stage.settings, clock=SystemClock(), probes=stage.probes()):
+        pass
+    engine = open_engine(stage.settings.database.url)
+    # So low that only many quiet seconds could raise it.
+    RecordStore(engine).keep_idle_watts(stage.settings.host, {DEVICE: 1.0})
+    engine.dispose()
+    async with served(stage.settings, clock=SystemClock(), probes=stage.probes()) as daemon:
+        assert daemon.runtime.books.idle_watts == {DEVICE: 1.0}
