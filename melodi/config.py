@@ -14,7 +14,6 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
-    PositiveInt,
     ValidationError,
     WithJsonSchema,
 )
@@ -28,7 +27,7 @@ from pydantic_settings import (
 
 from melodi.durations import UNITS_NS, format_duration, parse_duration
 from melodi.errors import ConfigError
-from melodi.inference.request import check_api_key, check_url
+from melodi.inference.request import check_api_key, check_process, check_url
 from melodi.spelling import did_you_mean
 
 
@@ -68,9 +67,6 @@ Address = Annotated[
     BeforeValidator(parse_address),
     WithJsonSchema({"type": "string", "format": "host:port"}),
 ]
-
-
-CgroupPath = Annotated[str, Field(pattern=r"^cgroup:/.+")]
 
 
 class Section(BaseModel):
@@ -170,7 +166,7 @@ class BackendSettings(Section):
     devices: Literal["auto"] | list[str] = "auto"
     """The power domains that it is charged for (`melodi doctor` names them); `auto`: the GPUs that
     its processes are on, and all CPUs and memory; `[]` for a server on another machine."""
-    process: Literal["auto"] | PositiveInt | CgroupPath = "auto"
+    process: Annotated[str | int, AfterValidator(check_process)] = "auto"
     """Which processes do its work: `auto`: the one that listens at `url` and its children; or a
     pid and its children; or a cgroup, such as `cgroup:/system.slice/ollama.service`."""
     usage: Literal["ask", "as-is"] = "ask"

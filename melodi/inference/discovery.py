@@ -105,7 +105,8 @@ def _by_port(host: str, port: int, table: ProcessTable) -> Found:
         return Found(
             presence=Presence.HIDDEN,
             reason=f"somebody listens on port {port}, and this user may not see who",
-            remedy=f"run melodi as root or as the server's user, or name it: {BY_HAND}",
+            remedy="name its cgroup, which takes no right: "
+            f'process = "cgroup:/system.slice/NAME.service"; or run melodi as root; {SEE}',
         )
     if not table.answers(host, port):
         return Found(
@@ -183,5 +184,6 @@ def _in_unknown(port: int) -> Found:
     return Found(
         presence=Presence.HIDDEN,
         reason=f"port {port} is forwarded to a container, and its server cannot be seen",
-        remedy=f"run melodi as root outside of containers, or name it: {BY_HAND}; {SEE}",
+        remedy=f"run melodi as root outside of containers, or name it: {BY_HAND}; "
+        "see docs/how-to/containers.md",
     )

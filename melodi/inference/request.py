@@ -52,6 +52,15 @@ def check_ca(ca: Path | None, url: str) -> None:
         raise ValueError("its ca is for https; write its url with https://, or leave ca out")
 
 
+def check_process(process: str | int) -> str | int:
+    """Give back what says which processes work for a backend; raises ValueError for no such."""
+    is_pid = isinstance(process, int) and process > 0
+    is_cgroup = isinstance(process, str) and process.startswith("cgroup:/")
+    if not (is_pid or is_cgroup or process == "auto"):
+        raise ValueError(f'{process!r} is no process; write "auto", a pid, or "cgroup:/path"')
+    return process
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backend:
     """One inference server; raises ConfigError where its url cannot be one."""

@@ -14,7 +14,7 @@ DOCS = ROOT / "docs"
 WRITTEN = [DOCS / "README.md", DOCS / "quickstart.md", *sorted((DOCS / "how-to").glob("*.md"))]
 PAGES = [DocPage(path) for path in WRITTEN]
 OTHERS = {"curl", "sudo", "pip", "python3", ".", "ollama", "vllm", "systemctl", "journalctl"}
-OTHERS |= {"rm", "benchmarks/gpu/run.sh"}
+OTHERS |= {"rm", "benchmarks/gpu/run.sh", "docker", "cat"}
 """Programs that the pages use beside MELODI."""
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.path.name)

@@ -1,5 +1,6 @@
 """Settings come from the environment, then the file, then defaults; mistakes are explained."""
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,15 @@ def test_the_environment_wins_over_the_file(toml: Path, monkeypatch: pytest.Monk
     }
 
 
+@pytest.mark.parametrize("text", ['"auto"', "4711", '"cgroup:/system.slice/ollama.service"'])
+def test_the_processes_of_a_backend_are_found_or_named(toml: Path, text: str) -> None:
+    """By a pid or a cgroup."""
+    toml.write_text(
+        f"[[backends]]\nname = 'a'\nkind = 'vllm'\nurl = 'http://x'\nprocess = {text}\n"
+    )
+    assert load(None).backends[0].process == tomllib.loads(f"x = {text}")["x"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -89,6 +99,14 @@ def test_the_environment_wins_over_the_file(toml: Path, monkeypatch: pytest.Monk
         (
             "[[backends]]\nname = 'a'\nkind = 'vllm'\nurl = 'http://x'\napi_key = '\u00e4'",
             "not printable ASCII",
+        ),
+        (
+            "[[backends]]\nname = 'a'\nkind = 'vllm'\nurl = 'http://x'\nprocess = 'vllm'",
+            'no process; write "auto", a pid, or "cgroup:/path"',
+        ),
+        (
+            "[[backends]]\nname = 'a'\nkind = 'vllm'\nurl = 'http://x'\nprocess = 0",
+            "0 is no process",
         ),
         (
             "[[backends]]\nname = 'a'\nkind = 'vllm'\nurl = 'http://x'\n" * 2,

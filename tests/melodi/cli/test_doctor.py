@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from burning_server import burning_server
 from command import MELODI, Shell
 from hwmon_tree import HwmonTree
 from nvml_stub import compile_stub, in_real_time
@@ -123,3 +124,42 @@ def test_on_a_machine_without_any_meter_it_says_so_to_a_newcomer(shell: Shell) -
     assert "NVIDIA GPU" in ended.stdout
     assert "`estimated`" in ended.stdout
     assert "melodi demo" in ended.stdout
+
+
+def test_a_backend_is_shown_with_its_processes_and_its_gpus(shell: Shell, tmp_path: Path) -> None:
+    """In words and as JSON; one that is not found comes with a remedy."""
+    processes = tmp_path / "processes"
+    with burning_server() as server:
+        processes.write_text(f"1 {server.worker} 1000 50\n")
+        gpus = in_real_time(
+            compile_stub(tmp_path), [(0, 250)], [(0, 100)], origin_ns=0, processes=processes
+        )
+        (shell.folder / "melodi.toml").write_text(
+            f'[collectors]\nuse = ["nvml"]\n'
+            f'[[backends]]\nname = "b"\nkind = "openai"\nurl = "{server.url}"\n'
+            '[[backends]]\nname = "gone"\nkind = "openai"\nurl = "http://127.0.0.1:9"\n'
+            'process = "cgroup:/no-such-cgroup"\n'
+        )
+        said = shell.melodi("doctor", **gpus).stdout
+        found = json.loads(shell.melodi("doctor", "--json", **gpus).stdout)
+    here, gone = found["backends"]
+    assert here["process"] | {"name": None, "cpu_time_from": None} == {
+        "presence": "found",
+        "found_by": "port",
+        "pid": server.pid,
+        "name": None,
+        "cgroup": None,
+        "count": 2,
+        "gpus": GPUS[1:],
+        "cpu_time_from": None,
+        "reason": None,
+        "remedy": None,
+    }
+    assert (here["domains"], here["domains_from"]) == (GPUS[1:], "processes")
+    assert f"(pid {server.pid}), 1 more, found by port; CPU time of its" in said
+    assert f"on: {GPUS[1]}" in said
+    assert f"charged to: {GPUS[1]} (where its processes are)" in said
+    assert (gone["domains"], gone["domains_from"]) == (GPUS, "assumed")
+    assert gone["process"]["presence"] == "hidden"
+    assert "there is no cgroup /no-such-cgroup" in said
+    assert "to mend it: take the path after 0:: in /proc/PID/cgroup" in said

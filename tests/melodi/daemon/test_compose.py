@@ -8,7 +8,7 @@ import pytest
 from collectors.base import Conditions
 from melodi.daemon.compose import Privacy, describe, service_of, with_energy
 from melodi.energy.bins import Interval
-from melodi.energy.record import DomainEnergy, EnergyRecord, Status
+from melodi.energy.record import DomainEnergy, EnergyRecord, Quality, Status
 from melodi.energy.total import RequestEnergy, unmeasured
 from melodi.inference.timeline import RequestTimeline
 
@@ -222,3 +222,68 @@ def test_a_gateway_client_cannot_have_its_text_stored_by_naming_a_campaign() -> 
     assert record.campaign == "c"
     assert record.prompt is None
     assert record.prompt_hash is None
+
+
+def on_gpu(
+    *,
+    active: float | None,
+    cpu: float | None = None,
+    company: float = 1.0,
+    quality: str = "measured",
+) -> RequestEnergy:
+    """What 10 s on a GPU that idles at 50 W cost."""
+    gpu = DomainEnergy(
+        scope="gpu", source="t", active_joules=active, idle_watts=50.0, quality=Quality(quality)
+    )
+    return RequestEnergy(
+        domains={"gpu:a": gpu},
+        cpu_joules=cpu,
+        concurrency_mean=company,
+        quality_reasons=("foreign_unknown",),
+    )
+
+
+IDLE = ("foreign_unknown", "gpu_idle_during_decode")
+
+
+def test_tokens_from_a_gpu_that_stays_idle_came_from_elsewhere() -> None:
+    """The model runs on the CPU, which nobody measures: the record says so."""
+    idle = record_of(timeline(output_tokens=50), energy=on_gpu(active=10.0))
+    assert idle.quality_reasons == IDLE
+
+
+@pytest.mark.parametrize(
+    "energy",
+    [
+        on_gpu(active=500.0),
+        on_gpu(active=10.0, company=8.0),
+        on_gpu(active=10.0, cpu=300.0),
+        on_gpu(active=None),
+        on_gpu(active=0.0, quality="sub_sensor"),
+    ],
+    ids=["busy", "one of eight", "the CPU is measured", "idle is not known", "too short to tell"],
+)
+def test_a_gpu_that_worked_or_cannot_tell_is_not_called_idle(energy: RequestEnergy) -> None:
+    """The reason stands only where it is known."""
+    assert record_of(timeline(output_tokens=50), energy=energy).quality_reasons == IDLE[:1]
+
+
+def test_a_request_without_tokens_says_nothing_of_the_gpu() -> None:
+    """A refused one leaves it idle, as it should."""
+    assert (
+        record_of(timeline(output_tokens=None), energy=on_gpu(active=0.0)).quality_reasons
+        == IDLE[:1]
+    )
+
+
+def test_doubts_of_the_charge_stand_beside_the_reasons_of_the_energy() -> None:
+    """And not where nothing was charged."""
+    facts = describe(timeline(), host="h", privacy=Privacy("hash", b"key"))
+    for energy, reasons in (
+        (on_gpu(active=500.0), ("devices_assumed", "foreign_unknown")),
+        (unmeasured("no_meter"), ("no_meter",)),
+    ):
+        found = with_energy(
+            facts, energy, provisional=False, conditions={}, doubts=["devices_assumed"]
+        )
+        assert found.quality_reasons == reasons

@@ -56,11 +56,11 @@ def test_nobody_listening_is_absent(table: FakeProcesses) -> None:
 
 
 def test_a_listener_of_another_user_is_hidden_and_not_absent(table: FakeProcesses) -> None:
-    """The remedy names the right that is missing."""
+    """The remedy is one that needs no right."""
     table.hidden.add(9)
     found = find("http://127.0.0.1:9", "auto", table)
     assert found.presence is Presence.HIDDEN
-    assert "run melodi as root" in str(found.remedy)
+    assert 'process = "cgroup:/system.slice/' in str(found.remedy)
 
 
 def test_the_server_of_a_container_is_found_behind_its_port(table: FakeProcesses) -> None:
