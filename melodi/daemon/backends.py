@@ -11,6 +11,7 @@ from melodi.energy.window import summable
 from melodi.errors import BackendError, ConfigError
 from melodi.inference.describe import BackendView, describe
 from melodi.inference.discovery import Presence
+from melodi.inference.loaded import LoadedModel
 from melodi.inference.placement import Placement, Watched
 from melodi.inference.request import Backend, BackendKind
 from melodi.inference.timeline import RequestTimeline
@@ -25,8 +26,8 @@ class Charge:
 
     domains: tuple[str, ...]
     how: str
-    """`settings`; `processes` (they were seen there); `assumed` (all, for want of knowing); `all`
-    (no GPU is measured, so there is nothing to choose)."""
+    """`settings`; `processes` (they were seen there); `model` (it is in no GPU's memory);
+    `assumed` (all, for want of knowing); `all` (no GPU is measured, so there is no choice)."""
 
 
 class Backends:
@@ -37,6 +38,8 @@ class Backends:
         self._settings = {one.name: one for one in settings}
         self._named: dict[str, tuple[str, ...] | None] = {}
         self._usable: list[Domain] = []
+        self._gpus: set[str] = set()
+        self._off_gpu: set[tuple[str, str]] = set()
         self._placements: Mapping[str, Placement] = {}
         self._charges: dict[str, Charge] = {}
         self.measured(domains)
@@ -63,25 +66,39 @@ class Backends:
         }
         added = summable(domains)
         self._usable = [domain for domain in domains if domain.name in added]
+        self._gpus = {
+            one.name for one in self._usable if one.kind is Kind.GPU and not one.exclusive
+        }
         self._charges = {name: self._charge(name) for name in self._backends}
 
     def domains_of(self, name: str) -> tuple[str, ...]:
         """The power domains that the backend's requests are charged to."""
         return self.charge(name).domains
 
-    def charge(self, name: str) -> Charge:
+    def charge(self, name: str, model: str | None = None) -> Charge:
         """The power domains that a request of this backend is charged to, if it begins now.
 
-        Until its processes have been seen on a GPU it may be on any.
+        Until its processes have been seen on a GPU it may be on any. A model that is known to be
+        in no GPU's memory is charged to none.
         """
-        return self._charges.get(name, Charge((), "settings"))
+        charge = self._charges.get(name, Charge((), "settings"))
+        if charge.how == "settings" or (name, model) not in self._off_gpu:
+            return charge
+        gpus = self._gpus
+        return Charge(tuple(one for one in charge.domains if one not in gpus), "model")
 
-    def doubts(self, name: str, began: Charge) -> tuple[str, ...]:
+    def doubts(self, name: str, model: str | None, began: Charge) -> tuple[str, ...]:
         """Why the charge of a request that has just ended may be wrong."""
-        now = self.charge(name)
-        moved = now.how == "processes" and now.domains != began.domains
+        now = self.charge(name, model)
+        moved = now.how in ("processes", "model") and now.domains != began.domains
         unknown = began.how == now.how == "assumed"
         return (DEVICES_ASSUMED,) if moved or unknown else ()
+
+    def hold(self, models: Mapping[str, Sequence[LoadedModel]]) -> None:
+        """Which models each backend holds now."""
+        self._off_gpu = {
+            (name, one.name) for name, held in models.items() for one in held if one.vram_bytes == 0
+        }
 
     def watched(self) -> list[Watched]:
         """The backends whose processes are to be followed: those that may run on this host."""
@@ -102,10 +119,9 @@ class Backends:
             return Charge(named, "settings")
         placement = self._placements.get(name)
         on = placement.gpus if placement is not None else None
-        anywhere = {one.name for one in self._usable if one.kind is Kind.GPU and not one.exclusive}
-        left_out = anywhere - on if on else set()
+        left_out = self._gpus - on if on else set()
         charged = tuple(one.name for one in self._usable if one.name not in left_out)
-        if not anywhere:
+        if not self._gpus:
             return Charge(charged, "all")
         return Charge(charged, "processes" if on else "assumed")
 

@@ -136,7 +136,7 @@ class Bookkeeper:
     def begin(self, timeline: RequestTimeline) -> None:
         """A request was sent."""
         # Meters and processes may come before it is taken in: it is charged to what is known now.
-        charge = self._backends.charge(timeline.backend)
+        charge = self._backends.charge(timeline.backend, timeline.model)
         self._pending[timeline.id] = _Pending(timeline, charge=charge)
         self._inbox.put(partial(self._on_begin, timeline, charge))
 
@@ -307,7 +307,9 @@ class Bookkeeper:
         try:
             self._backends.identify(timeline)
             if pending.charge is not None:
-                pending.doubts = self._backends.doubts(timeline.backend, pending.charge)
+                pending.doubts = self._backends.doubts(
+                    timeline.backend, timeline.model, pending.charge
+                )
             pending.facts = describe(timeline, host=self._host, privacy=self._privacy)
             span = service_of(timeline)
         finally:

@@ -64,6 +64,7 @@ class LoadedModels:
         for backend, models in zip(asked, found, strict=True):
             if models is not None:
                 self._held[backend.name] = models
+        self._backends.hold(self._held)
 
     def _minutes(self, gpus: set[str], since_ns: int, now_ns: int) -> list[LoadedMinute]:
         sums: dict[tuple[str, str, str], int | None] = {}

@@ -17,6 +17,7 @@ from melodi.daemon.backends import Backends, Charge
 from melodi.daemon.discovery import Discovery, discovery_of
 from melodi.energy.usage import Usage
 from melodi.errors import ConfigError
+from melodi.inference.loaded import LoadedModel
 
 
 def domain(name: str, kind: Kind, **more: Any) -> Domain:
@@ -209,17 +210,36 @@ def test_an_assumption_that_turns_out_right_is_no_doubt(scene: Scene) -> None:
     """A request that waits for its model begins before anybody knows where that will be."""
     assert scene.gpus is not None
     began = scene.backends.charge("v")
-    assert scene.backends.doubts("v", began) == ("devices_assumed",)
+    assert scene.backends.doubts("v", "m", began) == ("devices_assumed",)
     scene.gpus.running = {"gpu:A": {11: 1}, "gpu:B": {11: 1}}
     scene.look()
-    assert scene.backends.doubts("v", began) == ()
+    assert scene.backends.doubts("v", "m", began) == ()
     scene.gpus.running = {"gpu:A": {11: 1}, "gpu:B": {}}
     scene.look()
-    assert scene.backends.doubts("v", began) == ("devices_assumed",)
+    assert scene.backends.doubts("v", "m", began) == ("devices_assumed",)
     known = scene.backends.charge("v")
     scene.gpus.running = {"gpu:A": {}, "gpu:B": {}}
     scene.look()
-    assert scene.backends.doubts("v", known) == ()
+    assert scene.backends.doubts("v", "m", known) == ()
+
+
+def test_a_model_that_is_in_no_gpus_memory_is_charged_to_none(scene: Scene) -> None:
+    """Ollama tells; the other models of the same server are charged as before."""
+    assert scene.gpus is not None
+    scene.gpus.running["gpu:B"] = {20: 1}
+    scene.look()
+    on_gpu = Charge(("gpu:B", "package:0", "dram:0"), "processes")
+    began = scene.backends.charge("o", "slow")
+    assert began == on_gpu
+    scene.backends.hold({"o": [LoadedModel("slow", 0), LoadedModel("fast", 5)]})
+    on_cpu = Charge(("package:0", "dram:0"), "model")
+    assert scene.backends.charge("o", "slow") == on_cpu
+    assert scene.backends.charge("o", "fast") == on_gpu
+    assert scene.backends.charge("v", "slow") == Charge(EVERYTHING, "assumed")
+    assert scene.backends.doubts("o", "slow", on_cpu) == ()
+    assert scene.backends.doubts("o", "slow", began) == ("devices_assumed",)
+    scene.backends.hold({"o": [LoadedModel("slow", None)]})
+    assert scene.backends.charge("o", "slow") == on_gpu
 
 
 def test_without_a_gpu_that_could_be_anothers_there_is_nothing_to_assume() -> None:
