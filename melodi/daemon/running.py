@@ -81,10 +81,11 @@ async def running(
         await asyncio.to_thread(keep_inventory, runtime)
         stack.push_async_callback(asyncio.to_thread, _keep_idle, runtime)
         stack.callback(runtime.sampler.stop)
+        # The last bins wait for what the backends' processes did in them.
+        stack.push_async_callback(asyncio.to_thread, runtime.discovery.stop)
         stack.push_async_callback(asyncio.to_thread, runtime.books.stop, BOOKS_GRACE_SECONDS)
         stack.push_async_callback(runtime.dispatcher.close)
         stack.callback(runtime.windows.close)
-        stack.push_async_callback(asyncio.to_thread, runtime.discovery.stop)
         runtime.sampler.start()
         runtime.books.start()
         runtime.discovery.start()
