@@ -31,7 +31,7 @@ PEERS_FOLDER = ROOT / "build" / "peers"
 PACKAGES = ("codecarbon", "zeus", "nvidia-ml-py")
 CASES = ((10, "thread"), (20, "thread"), (50, "thread"), (100, "thread"))
 CASES += ((20, "process"), (100, "process"))
-START_SECONDS, PEER_START_SECONDS = 8, 13
+START_SECONDS, PEER_START_SECONDS = 12, 13
 INTRODUCTION = """
 Written by `python -m benchmarks.sampler --peers --write` on {processors} processors, CPython
 {python}. Eight GPUs (the real binding over a stand-in for the driver, counters renewed every
@@ -153,7 +153,7 @@ def table(headings: list[str], rows: list[list[str]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seconds", type=float, default=6.0)
+    parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--peers", action="store_true")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()

@@ -61,8 +61,8 @@ async def test_a_request_in_which_the_process_dies_keeps_its_joules(
             (line,) = runtime.store.ledger()
     assert record is not None
     assert record.quality in (Quality.MEASURED, Quality.GAP)
-    assert record.energy_joules == pytest.approx(100 * record.duration_seconds, rel=0.05)
     assert line.unmeasured_seconds == 0
+    assert line.measured_joules >= 100 * record.duration_seconds
     assert abs(line.residual_joules) <= 1e-9 * line.measured_joules
 
 
