@@ -46,7 +46,9 @@ def test_records_of_a_run_are_divided_anew(ran: Shell) -> None:
     assert item["after_joules"] == pytest.approx(item["before_joules"])
     assert item["most_moved_ratio"] > 0
     after = records(ran)
-    assert {(one["policy"], one["revision"]) for one in after.values()} == {("tokens", 2)}
+    assert {one["revision"] for one in after.values()} == {2}
+    # In a bin without a token, such as one of waiting alone, time decides.
+    assert "tokens" in {one["policy"] for one in after.values()} <= {"tokens", "time"}
     assert {one["seq"] for one in after.values()} == set(range(1, 11))
     engine = open_engine(f"sqlite:///{ran.folder}/data/melodi/melodi.db")
     store = RecordStore(engine)

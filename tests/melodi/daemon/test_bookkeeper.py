@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from collectors.base import Domain, Kind, Measure
 from melodi.clock import VirtualClock
-from melodi.daemon.backends import Backends
+from melodi.daemon.backends import Backends, Charge
 from melodi.daemon.bookkeeper import ROW_AFTER_NS, Bookkeeper
 from melodi.daemon.compose import Privacy
 from melodi.energy.bins import Bin
@@ -50,8 +50,13 @@ class Writer:
 class OneDomain:
     """Backends that all run on the package."""
 
-    def domains_of(self, name: str) -> tuple[str, ...]:
-        return (PACKAGE,)
+    def charge(self, name: str, model: str | None) -> Charge:
+        del name, model
+        return Charge((PACKAGE,), "settings")
+
+    def doubts(self, *words: object) -> tuple[str, ...]:
+        del words
+        return ()
 
     def identify(self, timeline: RequestTimeline) -> None:
         pass

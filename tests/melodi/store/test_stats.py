@@ -23,7 +23,8 @@ from melodi.store.stats import StatsQuery, parse_by, read_stats, rows_to_read
 START = datetime(2026, 1, 1, tzinfo=UTC)
 COUNTED = (Quality.MEASURED, Quality.INTERPOLATED, Quality.ESTIMATED)
 
-amounts = st.none() | st.floats(0, 1e6)
+# Seconds and joules as clocks and meters tell them: nothing is finer than a billionth.
+amounts = st.none() | st.integers(0, 10**15).map(lambda billionths: billionths / 1e9)
 tokens = st.none() | st.integers(0, 5000)
 
 
