@@ -2,12 +2,11 @@
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import count, takewhile
+from itertools import takewhile
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -26,6 +25,7 @@ from melodi.energy.total import RequestEnergy
 from melodi.energy.usage import Usage
 from melodi.inference.timeline import RequestTimeline
 from melodi.metrics import Metrics
+from melodi.pace import give_way
 from melodi.sampling.station import Sample
 from melodi.store.kept import Kept
 from melodi.store.records import Batch
@@ -36,10 +36,8 @@ TURN_SECONDS = 0.1
 PAUSE_SECONDS = 0.005
 BINS_A_TURN = 50
 """So that nobody waits long for the lock."""
-AT_A_STRETCH = 16
-BREATH_SECONDS = 0.0001
-"""After so many requests the thread lets go of the interpreter, or it would keep it from those who
-pass traffic on for 5 ms at a time."""
+MANY_WAITING = 500
+"""Facts in the inbox, beyond which there is no time to rest."""
 MINUTES_EVERY_NS = 2 * NS_PER_SECOND
 """Accounts without a record wait this long for one, so that an idle daemon seldom writes."""
 ROW_AFTER_NS = NS_PER_SECOND // 2
@@ -221,11 +219,11 @@ class Bookkeeper:
         self._spool_begun()
         with self._lock:
             offset_ns = self._clock.wall_ns() - self._clock.monotonic_ns()
-            closing = self._ledger.advance(now_ns, wall_offset_ns=offset_ns, most=BINS_A_TURN)
+            closing = self._ledger.advance(
+                now_ns, wall_offset_ns=offset_ns, most=BINS_A_TURN, between=self._give_way
+            )
             changed = closing.touched & self._ended | self._due(now_ns)
-            provisional = {
-                name: self._ledger.posted(name) for name in changed - closing.final.keys()
-            }
+            provisional = {name: self._posted(name) for name in changed - closing.final.keys()}
             self.idle_watts = self._ledger.idle_watts
         self._minutes.add(closing.minutes)
         self._keeper.close(closing.bins)
@@ -239,13 +237,20 @@ class Bookkeeper:
             self._submit(records, kept)
         return closing.more
 
+    def _give_way(self) -> None:
+        give_way(behind=self._inbox.qsize() > MANY_WAITING)
+
+    def _posted(self, name: str) -> RequestEnergy:
+        self._give_way()
+        return self._ledger.posted(name)
+
     def _compose(
         self, provisional: dict[str, RequestEnergy], final: dict[str, RequestEnergy]
     ) -> list[EnergyRecord]:
         """The rows to write; a load that nobody asked a prompt with has none."""
         records = []
-        for number, (name, energy) in enumerate((provisional | final).items(), start=1):
-            _breathe(number)
+        for name, energy in (provisional | final).items():
+            self._give_way()
             pending = self._pending[name]
             if pending.timeline.load_only:
                 continue
@@ -275,8 +280,8 @@ class Bookkeeper:
 
     def _take_in(self) -> None:
         """Empty the inbox."""
-        for number in count(1):
-            _breathe(number)
+        while True:
+            self._give_way()
             try:
                 self._inbox.get_nowait()()
             except Empty:
@@ -366,9 +371,3 @@ class Bookkeeper:
             conditions=pending.conditions,
             doubts=pending.doubts,
         )
-
-
-def _breathe(number: int) -> None:
-    """Give way after every so many."""
-    if number % AT_A_STRETCH == 0:
-        time.sleep(BREATH_SECONDS)

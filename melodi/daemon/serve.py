@@ -23,7 +23,7 @@ from melodi.serving import App, bind, serving, url_of
 
 Place = tuple[str, str]
 
-GARBAGE_THRESHOLDS = 5_000, 10, 10
+GARBAGE_THRESHOLDS = 5_000, 10, 100
 """Of the three generations. Python's own (700 at first) are passed every few requests."""
 
 log = structlog.get_logger(__name__)

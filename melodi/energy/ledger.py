@@ -125,10 +125,18 @@ class Ledger:
         if usage.domain in self._domains:
             self._domains[usage.domain].usage.add(usage)
 
-    def advance(self, now_ns: int, *, wall_offset_ns: int, most: int | None = None) -> Closing:
+    def advance(
+        self,
+        now_ns: int,
+        *,
+        wall_offset_ns: int,
+        most: int | None = None,
+        between: Callable[[], None] = lambda: None,
+    ) -> Closing:
         """Close what can be closed, at most `most` bins.
 
-        `wall_offset_ns` is wall time minus monotonic time.
+        `wall_offset_ns` is wall time minus monotonic time; `between` is called after each bin and
+        each request that became final.
         """
         closing = Closing()
         accounts: dict[tuple[str, int], MinuteAccounts] = {}
@@ -148,9 +156,10 @@ class Ledger:
                     (name, booked.minute), MinuteAccounts(domain=name, minute=booked.minute)
                 )
                 rows.update(books.close(bin_, account).tolist())
+                between()
         closing.minutes = list(accounts.values())
         closing.touched = {one.id for one in self._entries.values() if one.row in rows}
-        self._finish(closing, now_ns)
+        self._finish(closing, now_ns, between)
         return closing
 
     def posted(self, request: str) -> RequestEnergy:
@@ -168,7 +177,7 @@ class Ledger:
         tallies = {name: self._domains[name].foresee(entry.row, now_ns) for name in entry.domains}
         return self._energy(span, tallies, provisional=True)
 
-    def _finish(self, closing: Closing, now_ns: int) -> None:
+    def _finish(self, closing: Closing, now_ns: int, between: Callable[[], None]) -> None:
         settled_ns: dict[tuple[str, ...], float] = {}
         for entry in list(self._entries.values()):
             if entry.span is None:
@@ -181,6 +190,7 @@ class Ledger:
                 closing.final[entry.id] = self._energy(entry.span, self._tallies(entry))
                 self._roster.finish(entry.row)
                 del self._entries[entry.id]
+                between()
         closing.touched.difference_update(closing.final)
 
     def _settled_ns(self, domains: Sequence[str]) -> float:

@@ -162,6 +162,8 @@ class Answer:
         if self._upload is not None:
             self._upload.cancel()
         self._connection.answer = None
+        # It holds our methods: without it nothing is left for the garbage collector to find.
+        del self._parser
         if uploaded and self._whole and self._error is None and self._stays:
             self._release(self._connection)
         else:

@@ -85,6 +85,8 @@ class Watched:
 
     def __init__(self, inbound: Inbound) -> None:
         self._inbound = inbound
+        self._task: asyncio.Task[Any] | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._watcher: asyncio.Task[None] | None = None
 
     def __enter__(self) -> None:
@@ -92,12 +94,16 @@ class Watched:
         self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER_SECONDS, self._begin)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._timer.cancel()
-        if self._watcher is not None:
-            self._watcher.cancel()
+        task, watcher, timer = self._task, self._watcher, self._timer
+        # They hold this: without them nothing is left for the garbage collector to find.
+        self._task = self._watcher = self._timer = None
+        if timer is not None:
+            timer.cancel()
+        if watcher is not None:
+            watcher.cancel()
         was_cancelled = kind is not None and issubclass(kind, asyncio.CancelledError)
         # Somebody else may have cancelled it too.
-        if was_cancelled and self._inbound.gone and self._task and self._task.uncancel() <= 0:
+        if was_cancelled and self._inbound.gone and task and task.uncancel() <= 0:
             raise ClientLeft
 
     def _begin(self) -> None:

@@ -25,7 +25,7 @@ from melodi.store.schema import domains, hosts, kept_minutes, ledger_minutes, re
 MAX_PAGE = 1000
 _IDS_PER_QUERY = 1000
 _ROWS_AT_ONCE = 10_000
-_ROWS_A_STATEMENT = 50
+_ROWS_A_STATEMENT = 10
 """Parameters are made without letting go of the interpreter, which holds up passing traffic."""
 
 Answer = TypeVar("Answer")
@@ -67,17 +67,20 @@ class RecordStore:
         self._add_minutes = dialect.insert_or_add(ledger_minutes, key=["host", "domain", "minute"])
         self._keep = dialect.insert_or_replace(kept_minutes, key=["host", "session", "number"])
 
-    def apply(self, batches: Sequence[Batch]) -> dict[str, int]:
+    def apply(
+        self, batches: Sequence[Batch], *, between: Callable[[], None] = lambda: None
+    ) -> dict[str, int]:
         """Write all of `batches` or nothing; gives the seq of each of their records that is final.
 
         A final record replaces a provisional one or an older revision; a provisional one never
         replaces a final one. A record gets its seq here, as it becomes final, and keeps it: the
         host's row is locked from before it is counted until the commit, so no two records get
-        the same. A marked batch that was written before is left out.
+        the same. A marked batch that was written before is left out. `between` is called after
+        every few rows.
         """
         kept = [to_kept_row(batch.host, one) for batch in batches for one in batch.kept]
         with self._writing.begin() as connection:
-            seqs = self._apply(connection, batches)
+            seqs = self._apply(connection, batches, between)
             if kept:
                 connection.execute(self._keep, kept)
         return seqs
@@ -94,9 +97,11 @@ class RecordStore:
             before = {id_: row.revision for id_, row in stored.items()}
             if any(before.get(one.id) != one.revision - 1 for one in batch.records):
                 raise StoreError("the records were changed meanwhile; do it again")
-            self._apply(connection, [batch])
+            self._apply(connection, [batch], lambda: None)
 
-    def _apply(self, connection: sa.Connection, batches: Sequence[Batch]) -> dict[str, int]:
+    def _apply(
+        self, connection: sa.Connection, batches: Sequence[Batch], between: Callable[[], None]
+    ) -> dict[str, int]:
         # In one order for all, so that no two writers wait for each other.
         books = {name: _lock_host(connection, name) for name in sorted(_hosts_of(batches))}
         fresh = [batch for batch in batches if not _written(batch, books[batch.host])]
@@ -113,6 +118,7 @@ class RecordStore:
         for start in range(0, len(accepted), _ROWS_A_STATEMENT):
             rows = to_rows(accepted[start : start + _ROWS_A_STATEMENT], seqs)
             connection.execute(self._put_request, rows)
+            between()
         if minutes := _minute_rows(fresh):
             connection.execute(self._add_minutes, minutes)
         return seqs

@@ -3,6 +3,7 @@
 import threading
 import uuid
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 from itertools import count, islice
@@ -12,10 +13,13 @@ import sqlalchemy as sa
 import structlog
 
 from melodi.errors import StoreError
+from melodi.pace import give_way
 from melodi.store.dialect import database_failed
 from melodi.store.records import Batch, Mark
 
 _BATCHES_PER_TRANSACTION = 256
+_MANY_WAITING = 4
+"""Batches, beyond which there is no time to rest."""
 _FIRST_DELAY_SECONDS = 0.05
 _LONGEST_DELAY_SECONDS = 1.0
 
@@ -25,7 +29,7 @@ _log = structlog.get_logger(__name__)
 class Applies(Protocol):
     """What the writer writes to: a RecordStore."""
 
-    def apply(self, batches: list[Batch], /) -> dict[str, int]: ...
+    def apply(self, batches: list[Batch], /, *, between: Callable[[], None]) -> dict[str, int]: ...
 
 
 class _Waiting(NamedTuple):
@@ -116,7 +120,8 @@ class RecordWriter:
     def _run(self) -> None:
         while group := self._next_group():
             try:
-                seqs = self._store.apply([waiting.batch for waiting in group])
+                batches = [waiting.batch for waiting in group]
+                seqs = self._store.apply(batches, between=self._give_way)
             except Exception as error:  # noqa: BLE001 - the thread must outlive any batch
                 self._failed(group, error)
             else:
@@ -124,6 +129,9 @@ class RecordWriter:
             if self._fault is not None and self._give_up.wait(self._delay_seconds()):
                 break
         self._abandon()
+
+    def _give_way(self) -> None:
+        give_way(behind=len(self._queue) > _MANY_WAITING)
 
     def _next_group(self) -> list[_Waiting]:
         """The oldest batches, left in the queue; none once closed and empty."""

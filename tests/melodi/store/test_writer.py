@@ -43,7 +43,7 @@ class FakeStore:
         self.groups: list[list[Batch]] = []
         self.attempts = 0
 
-    def apply(self, batches: list[Batch]) -> dict[str, int]:
+    def apply(self, batches: list[Batch], *, between: Callable[[], None]) -> dict[str, int]:
         self.attempts += 1
         self.entered.set()
         assert self.open.wait(10)

@@ -1,0 +1,21 @@
+"""Lets work in the background give way to the thread that passes traffic on."""
+
+import threading
+import time
+
+STRETCH_SECONDS = 0.0005
+REST_SECONDS = 0.002
+SHORT_REST_SECONDS = 0.0001
+
+_worked = threading.local()
+
+
+def give_way(*, behind: bool = False) -> None:
+    """Rest for a moment where this thread has worked for a while; call it often.
+
+    The interpreter takes 5 ms to pass from a thread that works to another one that wants to, and
+    the event loop wants to for every piece of an answer. Whoever is `behind` rests less.
+    """
+    if time.monotonic() - getattr(_worked, "since", 0.0) >= STRETCH_SECONDS:
+        time.sleep(SHORT_REST_SECONDS if behind else REST_SECONDS)
+        _worked.since = time.monotonic()
