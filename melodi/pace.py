@@ -3,9 +3,9 @@
 import threading
 import time
 
-STRETCH_SECONDS = 0.0005
-REST_SECONDS = 0.002
-SHORT_REST_SECONDS = 0.0001
+STRETCH_SECONDS, REST_SECONDS = 0.0005, 0.002
+LONG_STRETCH_SECONDS, SHORT_REST_SECONDS = 0.0025, 0.0001
+"""Of a thread that is behind with its work."""
 
 _worked = threading.local()
 
@@ -16,6 +16,7 @@ def give_way(*, behind: bool = False) -> None:
     The interpreter takes 5 ms to pass from a thread that works to another one that wants to, and
     the event loop wants to for every piece of an answer. Whoever is `behind` rests less.
     """
-    if time.monotonic() - getattr(_worked, "since", 0.0) >= STRETCH_SECONDS:
+    stretch = LONG_STRETCH_SECONDS if behind else STRETCH_SECONDS
+    if time.monotonic() - getattr(_worked, "since", 0.0) >= stretch:
         time.sleep(SHORT_REST_SECONDS if behind else REST_SECONDS)
         _worked.since = time.monotonic()

@@ -36,7 +36,7 @@ TURN_SECONDS = 0.1
 PAUSE_SECONDS = 0.005
 BINS_A_TURN = 50
 """So that nobody waits long for the lock."""
-MANY_WAITING = 500
+MANY_WAITING = 300
 """Facts in the inbox, beyond which there is no time to rest."""
 MINUTES_EVERY_NS = 2 * NS_PER_SECOND
 """Accounts without a record wait this long for one, so that an idle daemon seldom writes."""

@@ -25,8 +25,9 @@ from melodi.store.schema import domains, hosts, kept_minutes, ledger_minutes, re
 MAX_PAGE = 1000
 _IDS_PER_QUERY = 1000
 _ROWS_AT_ONCE = 10_000
-_ROWS_A_STATEMENT = 10
-"""Parameters are made without letting go of the interpreter, which holds up passing traffic."""
+_FEW_ROWS, _MANY_ROWS = 10, 100
+"""In a statement: its parameters are made without letting go of the interpreter, which holds up
+passing traffic; where many are to be written, fewer statements cost less."""
 
 Answer = TypeVar("Answer")
 
@@ -115,8 +116,9 @@ class RecordStore:
             seqs |= zip(ours, count(book.last_seq + 1), strict=False)
             _advance_host(connection, name, by=len(ours), batches=fresh)
         count_records(connection, accepted, stored)
-        for start in range(0, len(accepted), _ROWS_A_STATEMENT):
-            rows = to_rows(accepted[start : start + _ROWS_A_STATEMENT], seqs)
+        size = _FEW_ROWS if len(accepted) <= _MANY_ROWS else _MANY_ROWS
+        for start in range(0, len(accepted), size):
+            rows = to_rows(accepted[start : start + size], seqs)
             connection.execute(self._put_request, rows)
             between()
         if minutes := _minute_rows(fresh):
