@@ -14,12 +14,12 @@ from statistics import median
 from benchmarks.accuracy_attribution.drive import Outcome, drive
 from benchmarks.accuracy_attribution.methods import METHODS, errors
 from benchmarks.accuracy_attribution.scenario import Scenario
+from benchmarks.page import write_between_marks
 from melodi.clock import NS_PER_SECOND
 from melodi.energy.policies import policies_for
 from melodi.simulator.laws import PowerLaw
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "measuring.md"
-BEGIN, END = "<!-- attribution: begin -->", "<!-- attribution: end -->"
 SEEDS = (1, 2, 3)
 CLIENTS = (1, 4, 16, 64)
 PROMISES = ("bounds hold / width", "exclusive hold", "residual")
@@ -198,10 +198,7 @@ def main() -> None:
     print(text)
     print(f"took {time.monotonic() - began:.0f} s", file=sys.stderr)
     if "--write" in sys.argv[1:]:
-        page = PAGE.read_text()
-        before, rest = page.split(BEGIN)
-        after = rest.split(END)[1]
-        PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+        write_between_marks(PAGE, "attribution", text)
 
 
 if __name__ == "__main__":

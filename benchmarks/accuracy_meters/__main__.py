@@ -26,10 +26,10 @@ from benchmarks.accuracy_meters.drive import (
     record,
 )
 from benchmarks.accuracy_meters.waves import WAVES, Wave, square_of
+from benchmarks.page import write_between_marks
 from melodi.clock import NS_PER_SECOND
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "measuring.md"
-BEGIN, END = "<!-- meters: begin -->", "<!-- meters: end -->"
 SEEDS = range(12)
 LENGTHS = (0.05, 0.1, 0.25, 0.5, 1, 3, 10)
 WINDOWS = 12
@@ -237,10 +237,7 @@ def main() -> None:
     print(text)
     print(f"took {time.monotonic() - began:.0f} s", file=sys.stderr)
     if "--write" in sys.argv[1:]:
-        page = PAGE.read_text()
-        before, rest = page.split(BEGIN)
-        after = rest.split(END)[1]
-        PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+        write_between_marks(PAGE, "meters", text)
 
 
 if __name__ == "__main__":

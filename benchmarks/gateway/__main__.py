@@ -19,6 +19,7 @@ from benchmarks.gateway.daemon import daemon
 from benchmarks.gateway.measure import Driver, Load, compare, driver
 from benchmarks.gateway.report import table, tables, target_table, targets
 from benchmarks.gateway.wire import HOST
+from benchmarks.page import write_between_marks
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
 PLAIN_LOADS = (Load(1, False), Load(16, False), Load(128, False))
@@ -42,14 +43,7 @@ def main() -> None:
             name, text = "gateway", _compared(port, driving, with_litellm=asked.litellm)
     print(text)
     if asked.write:
-        write(name, text)
-
-
-def write(name: str, text: str) -> None:
-    """Put it into the page, between its marks."""
-    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-    before, rest = PAGE.read_text().split(begin)
-    PAGE.write_text(f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}")
+        write_between_marks(PAGE, name, text)
 
 
 def _compared(port: int, driving: Driver, *, with_litellm: bool) -> str:

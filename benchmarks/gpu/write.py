@@ -13,10 +13,10 @@ from typing import Any
 
 from benchmarks.gpu.end_to_end.page import page
 from benchmarks.gpu.probe.page import heading
+from benchmarks.page import write_between_marks
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURE = "images/gpu-joules-per-token.png"
-BEGIN, END = "<!-- gpu: begin -->", "<!-- gpu: end -->"
 
 
 def tables(found: dict[str, Any], *, picture: bool) -> str:
@@ -41,13 +41,6 @@ def shown(path: str) -> str:
     return f"![Joules per output token by requests at once]({path})"
 
 
-def between_markers(text: str, new: str) -> str:
-    """`text` with `new` in the place of what stands between its markers."""
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    return f"{before}{BEGIN}\n{new}\n{END}{after}"
-
-
 def main() -> None:
     folder = Path(sys.argv[1])
     found = json.loads((folder / "end_to_end.json").read_text())
@@ -58,7 +51,7 @@ def main() -> None:
         (ROOT / "docs" / PICTURE).parent.mkdir(exist_ok=True)
         shutil.copy(drawn, ROOT / "docs" / PICTURE)
     for path, new in pages.items():
-        path.write_text(between_markers(path.read_text(), new))
+        write_between_marks(path, "gpu", new)
 
 
 if __name__ == "__main__":

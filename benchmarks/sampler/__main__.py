@@ -23,11 +23,11 @@ from typing import Any
 from nvml_stub import compile_stub, in_real_time
 from powercap_tree import PowercapTree
 
+from benchmarks.page import write_between_marks
 from benchmarks.sampler import peers, world
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "measuring.md"
-BEGIN, END = "<!-- sampler: begin -->", "<!-- sampler: end -->"
 PEERS_FOLDER = ROOT / "build" / "peers"
 PACKAGES = ("codecarbon", "zeus", "nvidia-ml-py")
 CASES = ((10, "thread"), (20, "thread"), (50, "thread"), (100, "thread"))
@@ -196,8 +196,7 @@ def main() -> None:
     text = "\n\n".join([introduction.strip(), *parts])
     print(text)
     if options.write:
-        head, rest = PAGE.read_text().split(BEGIN)
-        PAGE.write_text(f"{head}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}")
+        write_between_marks(PAGE, "sampler", text)
 
 
 if __name__ == "__main__":

@@ -56,8 +56,7 @@ class Upstream:
         """Close every connection that serves no request; the others end with theirs."""
         if self._sweeper is not None:
             self._sweeper.cancel()
-        while self._idle:
-            self._idle.pop().abort()
+        self._drop_idle()
         self._loop = None
 
     async def send(
@@ -80,6 +79,7 @@ class Upstream:
         try:
             return await self._send_once(method, head, content, on_sent)
         except Stale:
+            # Where one had been closed, the others have not fared better.
             if content is None or isinstance(content, bytes):
                 self._drop_idle()
                 return await self._send_once(method, head, content, on_sent)
@@ -165,7 +165,6 @@ class Upstream:
         self._sweeper = loop.call_later(1, self._sweep) if self._idle else None
 
     def _drop_idle(self) -> None:
-        """Where one had been closed, the others have not fared better."""
         while self._idle:
             self._idle.pop().abort()
 

@@ -7,7 +7,10 @@ import pytest
 from benchmarks.gpu.end_to_end.checks import checks
 from benchmarks.gpu.end_to_end.page import page
 from benchmarks.gpu.end_to_end.processes import ROOT
-from benchmarks.gpu.write import BEGIN, END, between_markers, caption, tables
+from benchmarks.gpu.write import caption, tables
+from benchmarks.page import between_marks
+
+BEGIN, END = "<!-- gpu: begin -->", "<!-- gpu: end -->"
 
 
 def records(**changed: Any) -> dict[str, Any]:
@@ -132,9 +135,9 @@ def test_the_page_sets_the_ways_side_by_side() -> None:
 def test_both_pages_have_a_place_for_a_run(name: str) -> None:
     """What stood there goes, what stands around it stays."""
     text = (ROOT / name).read_text()
-    written = between_markers(text, "a new run")
+    written = between_marks(text, "gpu", "a new run")
     assert "a new run" in written
-    assert between_markers(written, text.split(BEGIN)[1].split(END)[0].strip("\n")) == text
+    assert between_marks(written, "gpu", text.split(BEGIN)[1].split(END)[0].strip("\n")) == text
 
 
 def test_a_run_is_told_with_its_date_and_its_card() -> None:
