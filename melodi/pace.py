@@ -11,7 +11,7 @@ _worked = threading.local()
 
 
 def give_way(*, behind: bool = False) -> None:
-    """Rest for a moment where this thread has worked for a while; call it often.
+    """Rest for a moment where this thread last did a while ago; call it often.
 
     The interpreter takes 5 ms to pass from a thread that works to another one that wants to, and
     the event loop wants to for every piece of an answer. Whoever is `behind` rests less.

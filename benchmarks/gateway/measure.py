@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -101,8 +102,8 @@ class Tally:
             failed=sum(one.failed for one in ones),
             disordered=sum(one.disordered for one in ones),
             rate=median(one.rate for one in ones),
-            p50=_middle(ones, "whole", "p50") or 0.0,
-            p99=_middle(ones, "whole", "p99") or 0.0,
+            p50=_known(_middle(ones, "whole", "p50")),
+            p99=_known(_middle(ones, "whole", "p99")),
             first=_middle(ones, "first", "p50"),
             chunk_p50=_middle(ones, "chunk", "p50"),
             chunk_p99=_middle(ones, "chunk", "p99"),
@@ -141,6 +142,11 @@ def compare(
         found[load] = {name: tally.figures() for name, tally in tallies.items()}
         print(f"{load}: done", file=sys.stderr, flush=True)
     return found
+
+
+def _known(value: float | None) -> float:
+    """Where nothing was answered there is no time to tell, and no target is met."""
+    return math.nan if value is None else value
 
 
 def _middle(outcomes: Sequence[Outcome], what: str, share: str) -> float | None:

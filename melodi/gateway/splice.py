@@ -1,6 +1,7 @@
 """Puts the energy into the bytes of an answer, all else as it was, however the network cut them."""
 
 import re
+from abc import ABC, abstractmethod
 from typing import Protocol
 
 from melodi.gateway.usage import END_OF_EVENT
@@ -69,7 +70,7 @@ class WholeSplice:
         return held
 
 
-class _PartsSplice:
+class _PartsSplice(ABC):
     """A stream of parts, each passed on once it is whole, up to the one that ends the stream."""
 
     limit_bytes: int
@@ -103,12 +104,12 @@ class _PartsSplice:
         del self._held[:size_bytes]
         return taken
 
+    @abstractmethod
     def _end_of_part(self, start: int) -> int:
         """Where the first part ends that is searched for from `start`; 0: not in what is held."""
-        raise NotImplementedError
 
-    def _is_last(self, part: bytes) -> bool:
-        raise NotImplementedError
+    @abstractmethod
+    def _is_last(self, part: bytes) -> bool: ...
 
 
 class EventSplice(_PartsSplice):
