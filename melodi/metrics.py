@@ -11,19 +11,10 @@ import melodi
 from collectors.base import Domain
 from melodi.clock import NS_PER_SECOND
 from melodi.energy.accounts import MinuteAccounts
-from melodi.energy.record import EnergyRecord
-from melodi.inference.timeline import RequestTimeline
 from melodi.logs import lines_lost
-
-MAX_LABEL_CHARS = 100
-MAX_MODELS = 200
-OTHER = "other"
-"""Models beyond the first so many: clients choose the names, and each costs memory for good."""
+from melodi.request_metrics import SHORT_SECONDS, RequestMetrics
 
 _ACCOUNTS = ("active", "idle_share", "load", "idle", "foreign", "unattributed")
-_JOULES = (0.1, 0.3, 1, 3, 10, 30, 100, 300, 1e3, 3e3, 1e4, 3e4, 1e5)
-_FIRST_TOKEN_SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
-_SHORT_SECONDS = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1)
 
 
 class Metrics:
@@ -31,9 +22,9 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._domains: dict[str, Domain] = {}
-        self._models: set[str] = set()
         self._measured_joules = 0.0
         self._residual_joules = 0.0
+        self.requests = RequestMetrics(registry)
         self._energy = Counter(
             "melodi_energy_joules",
             "Joules measured, of closed bins",
@@ -57,44 +48,10 @@ class Metrics:
             registry=registry,
         )
         self._residual_ratio.set(float("nan"))
-        self._request_energy = Histogram(
-            "melodi_request_energy_joules",
-            "Energy of one request, of final records",
-            ["backend", "model", "quality"],
-            buckets=_JOULES,
-            registry=registry,
-        )
-        self._requests = Counter(
-            "melodi_requests",
-            "Requests that ended",
-            ["backend", "model", "status"],
-            registry=registry,
-        )
-        self._tokens = Counter(
-            "melodi_tokens",
-            "Tokens of requests that ended",
-            ["backend", "model", "type"],
-            registry=registry,
-        )
-        self._first_token = Histogram(
-            "melodi_time_to_first_token_seconds",
-            "From sending a request to its first token, queueing included",
-            ["backend", "model"],
-            buckets=_FIRST_TOKEN_SECONDS,
-            registry=registry,
-        )
-        self._gateway_overhead = Histogram(
-            "melodi_gateway_overhead_seconds",
-            "What the gateway itself adds to a request that it records: from having it whole to "
-            "having written it to the backend (a new connection included), and from the first "
-            "byte of the answer to having sent its head on",
-            buckets=_SHORT_SECONDS,
-            registry=registry,
-        )
         self._lateness = Histogram(
             "melodi_sampler_lateness_seconds",
             "How late the sampler's beats were",
-            buckets=_SHORT_SECONDS,
+            buckets=SHORT_SECONDS,
             registry=registry,
         )
         self._missed = Counter(
@@ -163,26 +120,6 @@ class Metrics:
             if domain.summable:
                 self._attribute(minute)
 
-    def record_final(self, record: EnergyRecord) -> None:
-        """Count a final record's energy; one of unknown energy counts nowhere."""
-        if record.energy_joules is not None:
-            labels = (record.backend, self._model(record.model), record.quality)
-            self._request_energy.labels(*labels).observe(record.energy_joules)
-
-    def request_seen(self, timeline: RequestTimeline) -> None:
-        """Count a request that ended."""
-        labels = (timeline.backend, self._model(timeline.model))
-        self._requests.labels(*labels, timeline.status or "").inc()
-        if timeline.input_tokens is not None:
-            self._tokens.labels(*labels, "input").inc(timeline.input_tokens)
-        if timeline.output_tokens is not None:
-            self._tokens.labels(*labels, "output").inc(timeline.output_tokens)
-        if timeline.first_token_ns is not None:
-            waited_ns = timeline.first_token_ns - timeline.sent_ns
-            self._first_token.labels(*labels).observe(waited_ns / NS_PER_SECOND)
-        if timeline.overhead_ns is not None:
-            self._gateway_overhead.observe(timeline.overhead_ns / NS_PER_SECOND)
-
     def spooled(self, records: int) -> None:
         """Tell how many requests have no row in the database yet."""
         self._spooled.set(records)
@@ -191,16 +128,6 @@ class Metrics:
         """Count one beat of the sampler and those it skipped before."""
         self._lateness.observe(late_ns / NS_PER_SECOND)
         self._missed.inc(missed)
-
-    def _model(self, name: str | None) -> str:
-        """The label of a model, from a bounded number of bounded words."""
-        label = (name or "")[:MAX_LABEL_CHARS]
-        if label in self._models:
-            return label
-        if len(self._models) >= MAX_MODELS:
-            return OTHER
-        self._models.add(label)
-        return label
 
     def _attribute(self, minute: MinuteAccounts) -> None:
         for account in _ACCOUNTS:

@@ -322,7 +322,7 @@ class Bookkeeper:
             self._ledger.end(timeline.id, span)
             self._keeper.end(timeline.id, span)
         if not timeline.load_only:
-            self._metrics.request_seen(timeline)
+            self._metrics.requests.ended(timeline)
 
     def _on_sample(self, sample: Sample) -> None:
         for bin_ in sample.bins:
@@ -347,7 +347,7 @@ class Bookkeeper:
                 continue
             told = record
             if record.id in seqs:
-                self._metrics.record_final(record)
+                self._metrics.requests.final(record)
             else:
                 told = replace(record, quality_reasons=(*record.quality_reasons, "not_stored"))
                 self._unstored[record.id] = told

@@ -24,12 +24,6 @@ GPU_IDLE = "gpu_idle_during_decode"
 IDLE_PART = 0.1
 """A GPU that draws no more than this above its idle power, as a part of it, decodes nothing."""
 
-FROM_OUTSIDE = (
-    *("model", "model_digest", "backend_version", "campaign", "task", "tags"),
-    *("generation", "finish_reason", "error"),
-)
-"""Fields whose text comes from clients and backends, beside prompt and response."""
-
 
 @dataclass(frozen=True, slots=True)
 class Privacy:
@@ -108,15 +102,28 @@ def _service_start(timeline: RequestTimeline, end_ns: int) -> int:
 
 
 def describe(timeline: RequestTimeline, *, host: str, privacy: Privacy) -> dict[str, Any]:
-    """What a request's record says beside its energy, by field; what is unknown is left out."""
-    facts = {
+    """What a request's record says beside its energy, by field."""
+    prompt_hash, prompt, response = _private(timeline, privacy)
+    return {
         "id": timeline.id,
         "host": host,
         "backend": timeline.backend,
         "backend_kind": timeline.backend_kind,
+        "backend_version": clean(timeline.backend_version),
+        "model": clean(timeline.model),
+        "model_digest": clean(timeline.model_digest),
+        "campaign": clean(timeline.campaign),
+        "task": clean(timeline.task),
+        "tags": clean(timeline.tags),
+        "prompt_hash": prompt_hash,
+        "prompt": clean(prompt),
+        "response": clean(response),
+        "generation": clean(timeline.generation),
         "streamed": timeline.streamed,
         "status": timeline.status or Status.INCOMPLETE,
+        "finish_reason": clean(timeline.finish_reason),
         "attempt": timeline.attempt,
+        "error": clean(timeline.error),
         "http_status": timeline.http_status,
         "scheduled_at": _when(timeline.scheduled_wall_ns),
         "started_at": to_datetime(timeline.wall_ns),
@@ -126,10 +133,6 @@ def describe(timeline: RequestTimeline, *, host: str, privacy: Privacy) -> dict[
         "tokens_source": timeline.tokens_source,
         **_durations(timeline),
     }
-    from_outside = {name: getattr(timeline, name) for name in FROM_OUTSIDE}
-    from_outside |= _private(timeline, privacy)
-    facts |= {name: clean(value) for name, value in from_outside.items() if value is not None}
-    return facts
 
 
 def with_energy(
@@ -149,7 +152,8 @@ def with_energy(
         found = {*energy.quality_reasons, *doubts}
         if _is_idle_in_decode(facts, energy):
             found.add(GPU_IDLE)
-        energy = replace(energy, quality_reasons=tuple(sorted(found)))
+        if len(found) > len(energy.quality_reasons):
+            energy = replace(energy, quality_reasons=tuple(sorted(found)))
     return EnergyRecord(
         **facts,
         provisional=provisional,
@@ -201,6 +205,8 @@ def clean(value: Any) -> Any:
 
     What cannot be held becomes U+FFFD, as a reader of broken text sees it.
     """
+    if not value:
+        return value
     if isinstance(value, str):
         if value.isascii() and "\0" not in value:
             return value
@@ -216,24 +222,22 @@ def clean(value: Any) -> Any:
     return value
 
 
-def _private(timeline: RequestTimeline, privacy: Privacy) -> dict[str, Any]:
-    """Prompt and response as far as they may be kept; a campaign's text is its owner's own."""
+def _private(
+    timeline: RequestTimeline, privacy: Privacy
+) -> tuple[str | None, str | None, str | None]:
+    """The prompt's hash, prompt and response, as far as they may be kept; a campaign's text is
+    its owner's own."""
     own = timeline.dispatched and timeline.campaign is not None
     text = timeline.prompt
-    keep = own or privacy.prompts == "text"
     digest = None
     if text is not None and (own or privacy.prompts != "none"):
         data = text.encode("utf-8", "surrogatepass")
         digest = (
-            hashlib.sha256(data).hexdigest()
-            if own
-            else hmac.new(privacy.key, data, hashlib.sha256).hexdigest()
-        )
-    return {
-        "prompt_hash": digest,
-        "prompt": text if keep else None,
-        "response": timeline.response if keep else None,
-    }
+            hashlib.sha256(data) if own else hmac.new(privacy.key, data, hashlib.sha256)
+        ).hexdigest()
+    if own or privacy.prompts == "text":
+        return digest, text, timeline.response
+    return digest, None, None
 
 
 def _hardware(devices: list[Conditions]) -> dict[str, Any]:

@@ -8,6 +8,9 @@ from melodi.energy.tally import DomainFacts
 from melodi.energy.usage import Usage
 from melodi.store.kept import Kept, KeptRequest
 
+MOST_REQUESTS = 250
+"""In one part: packing more at once would hold up passing traffic."""
+
 
 class Keeper:
     """What has been told and closed since it was last taken. One thread owns it."""
@@ -42,10 +45,14 @@ class Keeper:
         self._bins += bins
 
     def take(self, minute: int, *, everything: bool = False) -> tuple[Kept, ...]:
-        """All of it once a minute has passed since it was last taken, or at once; else nothing."""
+        """All of it once a minute has passed since it was last taken, or it is much; else nothing.
+
+        With `everything` at once.
+        """
         if self._minute is None:
             self._minute = minute
-        if not (self._bins or self._requests) or (minute == self._minute and not everything):
+        due = everything or minute != self._minute or len(self._requests) >= MOST_REQUESTS
+        if not due or not (self._bins or self._requests):
             return ()
         kept = Kept(
             session=self._session,

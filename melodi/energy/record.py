@@ -1,4 +1,7 @@
-"""The energy record: one per request, unknown is None, units are base SI."""
+"""The energy record: one per request, unknown is None, units are base SI.
+
+Nobody changes one. They are not frozen: that would make them three times as dear to make.
+"""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -26,7 +29,7 @@ class Status(StrEnum):
     INTERRUPTED = "interrupted"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class DomainEnergy:
     """One request's joules in one power domain."""
 
@@ -50,7 +53,7 @@ class DomainEnergy:
     """Why the quality is what it is."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class EnergyRecord:
     """What one request was and what it cost. Every field is a column of the table `requests`."""
 

@@ -18,9 +18,12 @@ SENSOR_UNCERTAINTY = 0.05
 """Systematic error of the sensor itself where nothing better is known (MEASUREMENT: section 4)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class RequestEnergy:
-    """One request's energy over its footprint; names and units are those of the record."""
+    """One request's energy over its footprint; names and units are those of the record.
+
+    As little to be changed as a record, and as little frozen.
+    """
 
     origin: str | None = None
     footprint: str | None = None

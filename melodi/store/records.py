@@ -19,7 +19,7 @@ from melodi.store.kept import Kept, forget_kept, to_kept_row
 from melodi.store.loaded import LoadedMinute, keep_loaded, read_model_ledger
 from melodi.store.queries import Page, RequestFilter, conditions, encode_cursor, select_page
 from melodi.store.rollups import count_records
-from melodi.store.rows import to_record, to_rows
+from melodi.store.rows import put_records, to_record
 from melodi.store.schema import domains, hosts, kept_minutes, ledger_minutes, requests
 
 MAX_PAGE = 1000
@@ -64,7 +64,6 @@ class RecordStore:
     def __init__(self, engine: sa.Engine) -> None:
         self._reading = engine
         self._writing = dialect.writing(engine)
-        self._put_request = dialect.insert_or_replace(requests, key=["id"])
         self._add_minutes = dialect.insert_or_add(ledger_minutes, key=["host", "domain", "minute"])
         self._keep = dialect.insert_or_replace(kept_minutes, key=["host", "session", "number"])
 
@@ -118,8 +117,7 @@ class RecordStore:
         count_records(connection, accepted, stored)
         size = _FEW_ROWS if len(accepted) <= _MANY_ROWS else _MANY_ROWS
         for start in range(0, len(accepted), size):
-            rows = to_rows(accepted[start : start + size], seqs)
-            connection.execute(self._put_request, rows)
+            put_records(connection, accepted[start : start + size], seqs)
             between()
         if minutes := _minute_rows(fresh):
             connection.execute(self._add_minutes, minutes)

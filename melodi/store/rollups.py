@@ -1,8 +1,9 @@
 """The roll-ups: one row per hour and kind of request, written with the records they count."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,12 @@ _PUT = dialect.insert_or_replace(rollups, key=KEY)
 _OF_REQUEST = tuple(name for name in KEY if name != "hour")
 _IDS_PER_QUERY = 1000
 
+_KEY_OF = attrgetter("started_at", *_OF_REQUEST)
+_INPUTS_OF = attrgetter(*INPUTS)
+
 Key = tuple[Any, ...]
-Row = Mapping[str, Any] | sa.RowMapping
-"""The values of a request by column."""
+Values = Sequence[float | None]
+"""A request's values of each of INPUTS."""
 
 
 def hour_of(moment: datetime) -> int:
@@ -42,40 +46,37 @@ def count_records(
         return
     older = [one.id for one in finals if one.id in stored and not stored[one.id].provisional]
     changes: dict[Key, list[Tally]] = defaultdict(list)
-    for key, counted in tallies(map(_of_record, finals), _key_of):
+    for key, counted in tallies((_key_of(one), _INPUTS_OF(one)) for one in finals):
         changes[key].append(counted)
-    for key, counted in tallies(_read(connection, older), _key_of):
+    for key, counted in tallies(_read(connection, older)):
         changes[key].append(negated(counted))
     _change(connection, changes)
 
 
-def tallies(rows: Iterable[Row], key_of: Callable[[Row], Key]) -> Iterator[tuple[Key, Tally]]:
+def tallies(rows: Iterable[tuple[Key, Values]]) -> Iterator[tuple[Key, Tally]]:
     """The tally of the rows of each key, in order of appearance."""
     places: dict[Key, list[int]] = defaultdict(list)
-    kept = list(rows)
-    for place, row in enumerate(kept):
-        places[key_of(row)].append(place)
-    columns = {name: np.array([row[name] for row in kept], dtype=np.float64) for name in INPUTS}
+    values = []
+    for place, (key, inputs) in enumerate(rows):
+        places[key].append(place)
+        values.append(inputs)
+    columns = np.array(values, dtype=np.float64).reshape(len(values), len(INPUTS)).T
     for key, where in places.items():
-        yield key, tally({name: column[where] for name, column in columns.items()})
+        yield key, tally(dict(zip(INPUTS, columns[:, where], strict=True)))
 
 
-def _of_record(record: EnergyRecord) -> dict[str, Any]:
-    return {name: getattr(record, name) for name in (*_OF_REQUEST, "started_at", *INPUTS)}
-
-
-def _key_of(row: Row) -> Key:
+def _key_of(row: "EnergyRecord | sa.Row[Any]") -> Key:
     """What is unknown is an empty word: NULL is no part of a key."""
-    known = {name: row[name] or "" for name in _OF_REQUEST} | {"hour": hour_of(row["started_at"])}
-    return tuple(known[name] for name in KEY)
+    started_at, host, *others = _KEY_OF(row)
+    return (host, hour_of(started_at), *(word or "" for word in others))
 
 
-def _read(connection: sa.Connection, ids: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _read(connection: sa.Connection, ids: Sequence[str]) -> Iterator[tuple[Key, Values]]:
     columns = [requests.c[name] for name in (*_OF_REQUEST, "started_at", *INPUTS)]
     for start in range(0, len(ids), _IDS_PER_QUERY):
         wanted = requests.c.id.in_(ids[start : start + _IDS_PER_QUERY])
-        for row in connection.execute(sa.select(*columns).where(wanted)).mappings():
-            yield dict(row)
+        for row in connection.execute(sa.select(*columns).where(wanted)):
+            yield _key_of(row), _INPUTS_OF(row)
 
 
 def _change(connection: sa.Connection, changes: Mapping[Key, list[Tally]]) -> None:

@@ -13,7 +13,7 @@ from melodi.spelling import did_you_mean
 from melodi.store.figures import Group, Rates, group_of
 from melodi.store.measures import AMOUNTS, INPUTS, Tally, total
 from melodi.store.queries import BadQuery, RequestFilter, conditions
-from melodi.store.rollups import SECONDS_PER_HOUR, Key, Row, hour_of, tallies
+from melodi.store.rollups import SECONDS_PER_HOUR, Key, Values, hour_of, tallies
 from melodi.store.schema import requests, rollups
 
 IN_ROLLUPS = ("host", "backend", "model", "policy")
@@ -135,15 +135,16 @@ def _from_rollups(
 def _from_rows(
     connection: sa.Connection, query: StatsQuery, wanted: RequestFilter
 ) -> Iterator[tuple[Key, Tally]]:
-    def key_of(row: Row) -> Key:
+    def keyed(row: sa.RowMapping) -> tuple[Key, Values]:
         bucket = _bucket(row["started_at"].timestamp(), query.step_seconds)
-        return (bucket, *(row[name] or None for name in query.keys))
+        key = (bucket, *(row[name] or None for name in query.keys))
+        return key, [row[name] for name in INPUTS]
 
     names = tuple(dict.fromkeys((*query.keys, "started_at", *INPUTS)))
     statement = sa.select(*(requests.c[name] for name in names)).where(*_final(wanted))
     rows = connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(statement).mappings()
     for some in rows.partitions():
-        yield from tallies(some, key_of)
+        yield from tallies(map(keyed, some))
 
 
 def _final(wanted: RequestFilter) -> Iterator[sa.ColumnElement[bool]]:

@@ -11,7 +11,8 @@ from collectors.base import Domain, Kind, Measure
 from melodi.energy.accounts import MinuteAccounts
 from melodi.energy.record import Quality, Status
 from melodi.inference.timeline import RequestTimeline
-from melodi.metrics import MAX_MODELS, Metrics
+from melodi.metrics import Metrics
+from melodi.request_metrics import MAX_MODELS
 
 
 @pytest.fixture
@@ -77,8 +78,8 @@ def test_a_record_of_unknown_energy_is_in_no_histogram(
     registry: CollectorRegistry, metrics: Metrics
 ) -> None:
     """Only a known energy is observed; zero is known."""
-    metrics.record_final(make_record(energy_joules=None, quality=Quality.NONE))
-    metrics.record_final(make_record(energy_joules=0.0))
+    metrics.requests.final(make_record(energy_joules=None, quality=Quality.NONE))
+    metrics.requests.final(make_record(energy_joules=0.0))
     labels = {"backend": "ollama", "model": "tiny"}
     name = "request_energy_joules_count"
     assert value(registry, name, **labels, quality="measured") == 1.0
@@ -104,7 +105,7 @@ def test_a_request_counts_with_its_tokens_and_first_token(
     registry: CollectorRegistry, metrics: Metrics
 ) -> None:
     """Status, tokens and time to first token are told once a request has ended."""
-    metrics.request_seen(timeline(first_token_ns=1_250_000_000, input_tokens=7, output_tokens=0))
+    metrics.requests.ended(timeline(first_token_ns=1_250_000_000, input_tokens=7, output_tokens=0))
     labels = {"backend": "b", "model": "m"}
     assert value(registry, "requests_total", **labels, status="ok") == 1.0
     assert value(registry, "tokens_total", **labels, type="input") == 7.0
@@ -116,11 +117,11 @@ def test_clients_cannot_make_labels_without_end(
     registry: CollectorRegistry, metrics: Metrics
 ) -> None:
     """Names of models are cut, and after so many different ones the rest are one."""
-    metrics.request_seen(timeline(model="x" * 5000))
+    metrics.requests.ended(timeline(model="x" * 5000))
     for number in range(MAX_MODELS + 50):
-        metrics.request_seen(timeline(model=f"m{number}", output_tokens=1))
-        metrics.record_final(make_record(model=f"m{number}"))
-    metrics.request_seen(timeline(model="m0"))
+        metrics.requests.ended(timeline(model=f"m{number}", output_tokens=1))
+        metrics.requests.final(make_record(model=f"m{number}"))
+    metrics.requests.ended(timeline(model="m0"))
     count = "requests_total"
     assert value(registry, count, backend="b", model="x" * 100, status="ok") == 1.0
     assert value(registry, count, backend="b", model="m0", status="ok") == 2.0
@@ -134,7 +135,7 @@ def test_what_was_not_seen_of_a_request_is_not_told(
     registry: CollectorRegistry, metrics: Metrics
 ) -> None:
     """No first token and no token counts make no samples, rather than zeros."""
-    metrics.request_seen(timeline(status=Status.ERROR))
+    metrics.requests.ended(timeline(status=Status.ERROR))
     labels = {"backend": "b", "model": "m"}
     assert value(registry, "requests_total", **labels, status="error") == 1.0
     assert value(registry, "tokens_total", **labels, type="input") is None
@@ -148,8 +149,8 @@ def test_the_sampler_the_collectors_and_the_gateway_are_told(
     metrics.sampler_beat(2_000_000, 3)
     metrics.know_collector("nvml", is_up=lambda: True, period_ns=lambda: 50_000_000)
     metrics.know_collector("rapl", is_up=lambda: False, period_ns=lambda: 100_000_000)
-    metrics.request_seen(timeline(overhead_ns=500_000_000))
-    metrics.request_seen(timeline())
+    metrics.requests.ended(timeline(overhead_ns=500_000_000))
+    metrics.requests.ended(timeline())
     metrics.spooled(7)
     assert value(registry, "sampler_lateness_seconds_sum") == 0.002
     assert value(registry, "sampler_missed_ticks_total") == 3.0

@@ -184,7 +184,7 @@ def test_batches_are_written_together_or_not_at_all(store: RecordStore) -> None:
     good = make_record(1)
     naive = make_record(2, started_at=datetime(2026, 1, 1))  # noqa: DTZ001
     minute = MinuteAccounts(domain="package:0", minute=1, measured_joules=5.0)
-    with pytest.raises(sa.exc.StatementError, match="no time zone"):
+    with pytest.raises(ValueError, match="no time zone"):
         store.apply(
             [
                 Batch(host="here", records=(good,), minutes=(minute,)),
