@@ -48,18 +48,25 @@ class SseBody:
         return self._parser.lost + self._malformed
 
     def feed(self, data: bytes) -> list[dict[str, object]]:
-        events = self._parser.feed(data)
-        objects = self._objects(events)
-        self._malformed += sum(event.data != DONE for event in events) - len(objects)
-        return objects
+        return self._objects(self._parser.feed(data))
 
     def finish(self) -> list[dict[str, object]]:
-        return self._objects(self._parser.finish())
+        malformed = self._malformed
+        objects = self._objects(self._parser.finish())
+        # What the end tore is not malformed.
+        self._malformed = malformed
+        return objects
 
     def _objects(self, events: list[SseEvent]) -> list[dict[str, object]]:
-        self.ended = self.ended or any(event.data == DONE for event in events)
-        found = [read_object(event.data) for event in events if event.data != DONE]
-        return [value for value in found if value is not None]
+        objects = []
+        for event in events:
+            if event.data == DONE:
+                self.ended = True
+            elif (value := read_object(event.data)) is None:
+                self._malformed += 1
+            else:
+                objects.append(value)
+        return objects
 
 
 class WholeBody:

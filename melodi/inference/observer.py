@@ -86,10 +86,11 @@ class Observer:
         self._progress.close(at_ns, ending)
 
     def _take(self, objects: list[dict[str, object]], at_ns: int) -> None:
+        progress, body = self._progress, self._body
         for value in objects:
-            self._absorb(self._progress, value, at_ns)
-        self._progress.finished = self._progress.finished or self._body.ended
-        self._progress.unreadable = self._progress.unreadable or self._body.lost > 0
+            self._absorb(progress, value, at_ns)
+        progress.finished = progress.finished or body.ended
+        progress.unreadable = progress.unreadable or body.lost > 0
 
     def _finish(self, at_ns: int) -> None:
         objects = self._body.finish()

@@ -1,6 +1,6 @@
 """Reads server-sent events as they arrive (WHATWG HTML, 9.2.6)."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from melodi.inference.lines import MAX_LINE_BYTES, LineSplitter
 
@@ -8,8 +8,7 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _DATA = b"data: "
 
 
-@dataclass(frozen=True, slots=True)
-class SseEvent:
+class SseEvent(NamedTuple):
     """One event: its name (`message` where none was given) and its data lines joined by LF."""
 
     name: str

@@ -13,6 +13,8 @@ from melodi.store.dialect import prepare_sqlite
 
 _REMEDY = "set MELODI_DATABASE__URL"
 _CONNECT_SECONDS = 5
+_CONNECTIONS_KEPT, _MOST_CONNECTIONS = 2, 15
+"""One is the writer's; each that is kept holds files open, and pages of the database."""
 _SQLITE = ("sqlite", "sqlite+pysqlite")
 _POSTGRES = ("postgresql", "postgresql+psycopg")
 _REFUSALS = (
@@ -119,7 +121,12 @@ def _refusal(reason: str) -> str:
 
 def _engine(parts: sa.URL, **options: object) -> sa.Engine:
     return sa.create_engine(
-        parts, json_serializer=_to_json, json_deserializer=orjson.loads, **options
+        parts,
+        json_serializer=_to_json,
+        json_deserializer=orjson.loads,
+        pool_size=_CONNECTIONS_KEPT,
+        max_overflow=_MOST_CONNECTIONS - _CONNECTIONS_KEPT,
+        **options,
     )
 
 

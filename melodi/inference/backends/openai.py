@@ -23,7 +23,7 @@ OPTION_NAMES = (
     "service_tier", "dimensions", "encoding_format", "echo",
 )  # fmt: skip
 
-HIDDEN_NAMES = ("reasoning", "reasoning_content", "tool_calls", "refusal")
+HIDDEN_NAMES = frozenset({"reasoning", "reasoning_content", "tool_calls", "refusal"})
 FAILED_REASONS = frozenset({"error", "abort"})
 
 
@@ -62,7 +62,8 @@ def absorb(progress: Progress, event: Mapping[str, object], at_ns: int) -> None:
     timeline.backend_id = as_text(event.get("id")) or timeline.backend_id
     for choice in as_objects(event.get("choices")):
         _absorb_choice(progress, choice, at_ns)
-    absorb_usage(progress, as_object(event.get("usage")))
+    if usage := event.get("usage"):
+        absorb_usage(progress, as_object(usage))
 
 
 def absorb_usage(progress: Progress, usage: Mapping[str, object]) -> None:
@@ -81,15 +82,14 @@ def absorb_usage(progress: Progress, usage: Mapping[str, object]) -> None:
 
 def _absorb_choice(progress: Progress, choice: Mapping[str, object], at_ns: int) -> None:
     piece = as_object(choice.get("delta") or choice.get("message"))
-    hidden = any(piece.get(name) for name in HIDDEN_NAMES)
+    hidden = not HIDDEN_NAMES.isdisjoint(piece) and any(map(piece.get, HIDDEN_NAMES))
     text = as_text(choice.get("text")) or content_text(piece.get("content"))
     if choice.get("index"):
         text, hidden = "", hidden or bool(text)
     progress.output(text, at_ns, hidden=hidden)
-    reason = as_text(choice.get("finish_reason"))
-    if reason in FAILED_REASONS:
-        progress.fail(f"the backend gave up with finish_reason {reason}: see its log")
-    if reason:
+    if reason := as_text(choice.get("finish_reason")):
+        if reason in FAILED_REASONS:
+            progress.fail(f"the backend gave up with finish_reason {reason}: see its log")
         progress.timeline.finish_reason = reason
         progress.finished = True
 

@@ -23,7 +23,8 @@ def error_text(value: Mapping[str, object]) -> str | None:
         return said(error) or "unnamed error"
     if value.get("object") == "error":
         return said(value) or "unnamed error"
-    return said(value.get("detail"))
+    detail = value.get("detail")
+    return None if detail is None else said(detail)
 
 
 def without_quotations(message: str) -> str:

@@ -12,9 +12,8 @@ MS_PER_SECOND = 1000
 def absorb(progress: Progress, event: Mapping[str, object], at_ns: int) -> None:
     """One chunk of a stream, or the one object of a plain answer."""
     openai.absorb(progress, event, at_ns)
-    metrics = as_object(event.get("metrics"))
-    if metrics:
-        absorb_metrics(progress.timeline, metrics)
+    if metrics := event.get("metrics"):
+        absorb_metrics(progress.timeline, as_object(metrics))
 
 
 def absorb_metrics(timeline: RequestTimeline, metrics: Mapping[str, object]) -> None:
