@@ -5,7 +5,6 @@ The parent writes one Job as JSON to the child's stdin and passes on what comes 
 
 import asyncio
 import contextlib
-import os
 import sys
 from collections.abc import AsyncGenerator
 from datetime import datetime
@@ -30,7 +29,9 @@ from melodi.store.queries import BadQuery
 from melodi.store.records import RecordStore
 
 _CHUNK_BYTES = 1 << 18
-_NICENESS = 10
+_START = "import os; os.setpgid(0, 0); os.nice(19); from melodi.api.apart import main; main()"
+"""Gives way before it imports anything. Of its own is the group of processes alone, so that Ctrl-C
+passes it by: where Linux groups tasks by session, niceness counts within a session only."""
 _BAD_QUERY = 2
 """The child's exit status where the question was wrong, not the work."""
 
@@ -57,11 +58,9 @@ async def apart(url: str, job: Job) -> AsyncGenerator[bytes]:
     whoever stops listening.
     """
     # -P: a folder that the daemon was started in must not bring its own modules.
-    command = (sys.executable, "-P", "-m", "melodi.api.apart")
+    command = (sys.executable, "-P", "-c", _START)
     pipe = asyncio.subprocess.PIPE
-    child = await asyncio.create_subprocess_exec(
-        *command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True
-    )
+    child = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, stderr=pipe)
     # All three are there because they were asked for.
     stdin = cast("asyncio.StreamWriter", child.stdin)
     stdout, stderr = (cast("asyncio.StreamReader", one) for one in (child.stdout, child.stderr))
@@ -86,7 +85,6 @@ async def apart(url: str, job: Job) -> AsyncGenerator[bytes]:
 def main() -> None:
     """In the child: do one job."""
     order = _Order.model_validate_json(sys.stdin.buffer.read())
-    os.nice(_NICENESS)
     try:
         _do(order)
     except MelodiError as error:
@@ -107,7 +105,3 @@ def _do(order: _Order) -> None:
         answer = stats_answer(store, question.to_query(now), rates=order.job.rates)
     engine.dispose()
     sys.stdout.buffer.write(orjson.dumps(answer, option=orjson.OPT_UTC_Z))
-
-
-if __name__ == "__main__":
-    main()

@@ -5,7 +5,6 @@ import hmac
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 from collectors.base import Conditions
@@ -65,13 +64,13 @@ def service_of(timeline: RequestTimeline) -> Span | None:
     if end_ns is None:
         raise ValueError(f"request {timeline.id} has not ended; end its timeline first")
     http = timeline.http_status
-    span = partial(Span, timeline.id, backend=timeline.backend, model=timeline.model or "")
+    backend, model = timeline.backend, timeline.model or ""
     if timeline.load_only:
         loading = Interval(timeline.sent_ns, end_ns)
         if timeline.finish_reason != "load" or loading.length_ns < LOAD_FLOOR_NS:
             return None
         nothing = Interval(end_ns, end_ns)
-        return span(nothing, load=loading)
+        return Span(timeline.id, nothing, load=loading, backend=backend, model=model)
     refused = http is not None and 400 <= http < 500
     if refused or not timeline.reached:
         return None
@@ -90,7 +89,7 @@ def service_of(timeline: RequestTimeline) -> Span | None:
         arrivals_ns=timeline.chunk_ns,
     )
     service = Interval(start_ns, end_ns)
-    return span(service, first_ns, load, work)
+    return Span(timeline.id, service, first_ns, load, work, backend, model)
 
 
 def _service_start(timeline: RequestTimeline, end_ns: int) -> int:

@@ -55,13 +55,14 @@ def unmeasured(reason: str) -> RequestEnergy:
 
 
 _COSTS = tuple(field.name for field in fields(RequestEnergy))
+_COSTS_OF = attrgetter(*_COSTS)
 
 
 def costs(energy: RequestEnergy, output_tokens: int | None) -> dict[str, Any]:
     """The fields of a record that its energy fills."""
     joules = energy.energy_joules
     each = joules / output_tokens if joules is not None and output_tokens else None
-    return {"joules_per_output_token": each, **{name: getattr(energy, name) for name in _COSTS}}
+    return dict(zip(_COSTS, _COSTS_OF(energy), strict=True), joules_per_output_token=each)
 
 
 def charged(record: EnergyRecord, energy: RequestEnergy) -> EnergyRecord:

@@ -30,7 +30,7 @@ _SUFFIX = ".begun"
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Begun:
     """What is known of a request when it begins; a prompt's text stays out."""
 

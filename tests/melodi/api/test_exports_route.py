@@ -1,12 +1,16 @@
 """`/v1/exports`: one file, from a process of its own."""
 
+import asyncio
 import io
 import json
+import os
 from typing import Any
 
+import psutil
 import pytest
 from energy_records import make_record
 from pyarrow import csv, parquet
+from scripted_server import until
 from starlette.testclient import TestClient
 
 from melodi.api.apart import Job, apart
@@ -67,3 +71,22 @@ async def test_the_child_ends_with_whoever_stops_listening(daemon: Any, ids: lis
     await parts.aclose()
     with pytest.raises(StoreError, match="there is no database"):
         await anext(apart("sqlite:////no/x.db", Job(question=ExportWanted(), now=now)))
+
+
+async def test_the_child_gives_way_and_hears_no_ctrl_c(daemon: Any, ids: list[str]) -> None:
+    """It is as nice as can be before it does anything, in the daemon's own session: in another
+    one Linux would give it as much of the processors as the daemon has."""
+    parts = apart(daemon.url, Job(question=ExportWanted(), now=to_datetime(daemon.clock.wall_ns())))
+    first = asyncio.create_task(anext(parts))
+    nice: list[psutil.Process] = []
+
+    def found() -> bool:
+        nice[:] = [one for one in psutil.Process().children() if one.nice() == 19]
+        return bool(nice)
+
+    await until(found)
+    (child,) = nice
+    assert os.getsid(child.pid) == os.getsid(0)
+    assert os.getpgid(child.pid) == child.pid
+    await first
+    await parts.aclose()
