@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import takewhile
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -17,7 +16,7 @@ from melodi.clock import NS_PER_SECOND, Clock
 from melodi.daemon.backends import Backends, Charge
 from melodi.daemon.compose import Privacy, begun, describe, service_of, with_energy
 from melodi.daemon.keeping import Keeper
-from melodi.energy.accounts import MinuteSums
+from melodi.daemon.outbox import Outbox
 from melodi.energy.ledger import LATEST_NS, NS_PER_MINUTE, Ledger
 from melodi.energy.record import EnergyRecord
 from melodi.energy.tally import DomainFacts
@@ -38,11 +37,6 @@ BINS_A_TURN = 50
 """So that nobody waits long for the lock."""
 MANY_WAITING = 300
 """Facts in the inbox, beyond which there is no time to rest."""
-MINUTES_EVERY_NS = 2 * NS_PER_SECOND
-"""Accounts without a record wait this long for one, so that an idle daemon seldom writes."""
-ROW_AFTER_NS = NS_PER_SECOND // 2
-"""So long after its end a request has a row at the latest; one that is final by then, and all of
-whose bins closed at once, is written only once."""
 WRITER_BACKLOG = 100
 UNSTORED_KEPT = 1_000
 
@@ -94,12 +88,10 @@ class Bookkeeper:
         self._lock = threading.Lock()
         self._pending: dict[str, _Pending] = {}
         self._begun: list[RequestTimeline] = []
-        self._ended: set[str] = set()
-        self._rowless: dict[str, int] = {}
+        self._running = 0
         self._waiting = threading.Lock()
-        self._minutes = MinuteSums()
+        self._outbox = Outbox(clock.monotonic_ns())
         self._keeper = Keeper(lambda: ledger.facts)
-        self._submitted_ns = clock.monotonic_ns()
         self._conditions: dict[str, Conditions] = {}
         self._unstored: dict[str, EnergyRecord] = {}
         self._stopping = threading.Event()
@@ -162,11 +154,14 @@ class Bookkeeper:
         pending = self._pending.get(request_id)
         if pending is None:
             return self._unstored.get(request_id)
-        if pending.composed is not None:
-            return replace(pending.composed, provisional=True)
-        with self._lock:
-            energy = self._ledger.preview(request_id, self._clock.monotonic_ns())
-        return None if energy is None else self._record(pending, energy, provisional=True)
+        if pending.composed is None:
+            with self._lock:
+                energy = self._outbox.final.get(request_id) or self._ledger.preview(
+                    request_id, self._clock.monotonic_ns()
+                )
+            if energy is not None:
+                return self._record(pending, energy, provisional=True)
+        return None if pending.composed is None else replace(pending.composed, provisional=True)
 
     async def wait_final(self, request_id: str, seconds: float) -> EnergyRecord | None:
         """The final, stored record; None if it is unknown here or `seconds` were not enough."""
@@ -217,25 +212,34 @@ class Bookkeeper:
         with self._lock:
             self._take_in()
         self._spool_begun()
+        provisional: dict[str, RequestEnergy] = {}
         with self._lock:
             offset_ns = self._clock.wall_ns() - self._clock.monotonic_ns()
             closing = self._ledger.advance(
                 now_ns, wall_offset_ns=offset_ns, most=BINS_A_TURN, between=self._give_way
             )
-            changed = closing.touched & self._ended | self._due(now_ns)
-            provisional = {name: self._posted(name) for name in changed - closing.final.keys()}
+            self._outbox.close(closing)
+            due = last or self._is_due(now_ns) or (not closing.more and self._is_urgent())
+            if due:
+                changed = self._outbox.changed(now_ns)
+                provisional = {name: self._posted(name) for name in changed}
             self.idle_watts = self._ledger.idle_watts
-        self._minutes.add(closing.minutes)
         self._keeper.close(closing.bins)
         self._metrics.ledger_minutes(closing.minutes)
-        records = self._compose(provisional, closing.final)
-        waited_ns = self._clock.monotonic_ns() - self._submitted_ns
-        due = waited_ns >= MINUTES_EVERY_NS and self._writer.pending < WRITER_BACKLOG
-        minute = self._clock.wall_ns() // NS_PER_MINUTE
-        kept = self._keeper.take(minute, everything=last and not closing.more)
-        if records or kept or (self._minutes and (due or last)):
-            self._submit(records, kept)
+        if due:
+            minute = self._clock.wall_ns() // NS_PER_MINUTE
+            kept = self._keeper.take(minute, everything=last and not closing.more)
+            self._write(provisional, kept, now_ns)
         return closing.more
+
+    def _is_urgent(self) -> bool:
+        """Whether somebody waits for what is final, or nothing else is going on."""
+        final = self._outbox.final
+        nobody_runs = self._running == 0 and bool(final)
+        return nobody_runs or any(self._pending[name].final is not None for name in final)
+
+    def _is_due(self, now_ns: int) -> bool:
+        return self._outbox.is_due(now_ns, busy=self._writer.pending >= WRITER_BACKLOG)
 
     def _give_way(self) -> None:
         give_way(behind=self._inbox.qsize() > MANY_WAITING)
@@ -243,6 +247,18 @@ class Bookkeeper:
     def _posted(self, name: str) -> RequestEnergy:
         self._give_way()
         return self._ledger.posted(name)
+
+    def _write(
+        self, provisional: dict[str, RequestEnergy], kept: tuple[Kept, ...], now_ns: int
+    ) -> None:
+        """Hand to the writer what the outbox holds, and these rows."""
+        records = self._compose(provisional, self._outbox.final)
+        minutes = self._outbox.take(provisional.keys(), now_ns)
+        if not (records or minutes or kept):
+            return
+        batch = Batch(host=self._host, records=tuple(records), minutes=minutes, kept=kept)
+        stored = self._writer.submit(batch)
+        stored.add_done_callback(lambda done: self._on_stored(done, records))
 
     def _compose(
         self, provisional: dict[str, RequestEnergy], final: dict[str, RequestEnergy]
@@ -254,23 +270,14 @@ class Bookkeeper:
             pending = self._pending[name]
             if pending.timeline.load_only:
                 continue
-            records.append(self._record(pending, energy, provisional=name in provisional))
-        for record in records:
+            record = self._record(pending, energy, provisional=name in provisional)
+            records.append(record)
             if not record.provisional:
-                self._pending[record.id].composed = record
+                pending.composed = record
         for name in final:
-            self._ended.discard(name)
-            self._rowless.pop(name, None)
             if self._pending[name].timeline.load_only:
                 del self._pending[name]
         return records
-
-    def _submit(self, records: list[EnergyRecord], kept: tuple[Kept, ...]) -> None:
-        self._submitted_ns = self._clock.monotonic_ns()
-        minutes = self._minutes.take()
-        batch = Batch(host=self._host, records=tuple(records), minutes=minutes, kept=kept)
-        stored = self._writer.submit(batch)
-        stored.add_done_callback(lambda done: self._on_stored(done, records))
 
     def _spool_begun(self) -> None:
         """Bring the begin lines of new requests to disk, before any row of theirs."""
@@ -289,15 +296,8 @@ class Bookkeeper:
             except Exception:
                 log.exception("a_fact_was_lost")
 
-    def _due(self, now_ns: int) -> set[str]:
-        """The requests that have been without a row for long enough, the oldest first."""
-        until_ns = now_ns - ROW_AFTER_NS
-        due = set(takewhile(lambda name: self._rowless[name] <= until_ns, self._rowless))
-        for name in due:
-            del self._rowless[name]
-        return due
-
     def _on_begin(self, timeline: RequestTimeline, charge: Charge) -> None:
+        self._running += 1
         if not timeline.load_only:
             self._begun.append(timeline)
         self._ledger.begin(timeline.id, charge.domains, timeline.sent_ns)
@@ -306,8 +306,8 @@ class Bookkeeper:
     def _on_end(self, timeline: RequestTimeline) -> None:
         pending = self._pending[timeline.id]
         pending.conditions = dict(self._conditions)
-        self._ended.add(timeline.id)
-        self._rowless[timeline.id] = timeline.end_ns or self._clock.monotonic_ns()
+        self._running -= 1
+        self._outbox.end(timeline.id, timeline.end_ns or self._clock.monotonic_ns())
         span = None
         try:
             self._backends.identify(timeline)

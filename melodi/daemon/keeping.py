@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from melodi.energy.bins import Bin, Interval, Span
 from melodi.energy.tally import DomainFacts
@@ -54,16 +55,27 @@ class Keeper:
         due = everything or minute != self._minute or len(self._requests) >= MOST_REQUESTS
         if not due or not (self._bins or self._requests):
             return ()
-        kept = Kept(
+        first = Kept(
             session=self._session,
             number=self._number,
             minute=minute,
             facts=tuple(self._facts()),
             bins=tuple(self._bins),
-            requests=tuple(self._requests),
+            requests=tuple(self._requests[:MOST_REQUESTS]),
             usages=tuple(self._usages),
         )
+        others = (
+            replace(
+                first,
+                number=self._number + place // MOST_REQUESTS,
+                bins=(),
+                requests=tuple(self._requests[place : place + MOST_REQUESTS]),
+                usages=(),
+            )
+            for place in range(MOST_REQUESTS, len(self._requests), MOST_REQUESTS)
+        )
+        parts = (first, *others)
         self._minute = minute
-        self._number += 1
+        self._number += len(parts)
         self._bins, self._requests, self._usages = [], [], []
-        return (kept,)
+        return parts

@@ -25,9 +25,9 @@ from melodi.store.schema import domains, hosts, kept_minutes, ledger_minutes, re
 MAX_PAGE = 1000
 _IDS_PER_QUERY = 1000
 _ROWS_AT_ONCE = 10_000
-_FEW_ROWS, _MANY_ROWS = 10, 100
+_ROWS_AT_A_TIME = 25
 """In a statement: its parameters are made without letting go of the interpreter, which holds up
-passing traffic; where many are to be written, fewer statements cost less."""
+passing traffic; fewer would cost more."""
 
 Answer = TypeVar("Answer")
 
@@ -78,7 +78,11 @@ class RecordStore:
         the same. A marked batch that was written before is left out. `between` is called after
         every few rows.
         """
-        kept = [to_kept_row(batch.host, one) for batch in batches for one in batch.kept]
+        kept = []
+        for batch in batches:
+            for one in batch.kept:
+                kept.append(to_kept_row(batch.host, one))
+                between()
         with self._writing.begin() as connection:
             seqs = self._apply(connection, batches, between)
             if kept:
@@ -114,10 +118,9 @@ class RecordStore:
             ours = [record.id for record in final if record.host == name]
             seqs |= zip(ours, count(book.last_seq + 1), strict=False)
             _advance_host(connection, name, by=len(ours), batches=fresh)
-        count_records(connection, accepted, stored)
-        size = _FEW_ROWS if len(accepted) <= _MANY_ROWS else _MANY_ROWS
-        for start in range(0, len(accepted), size):
-            put_records(connection, accepted[start : start + size], seqs)
+        count_records(connection, accepted, stored, between)
+        for start in range(0, len(accepted), _ROWS_AT_A_TIME):
+            put_records(connection, accepted[start : start + _ROWS_AT_A_TIME], seqs)
             between()
         if minutes := _minute_rows(fresh):
             connection.execute(self._add_minutes, minutes)

@@ -11,8 +11,9 @@ from prometheus_client import CollectorRegistry
 from collectors.base import Domain, Kind, Measure
 from melodi.clock import VirtualClock
 from melodi.daemon.backends import Backends, Charge
-from melodi.daemon.bookkeeper import ROW_AFTER_NS, Bookkeeper
+from melodi.daemon.bookkeeper import Bookkeeper
 from melodi.daemon.compose import Privacy
+from melodi.daemon.outbox import ROW_AFTER_NS
 from melodi.energy.bins import Bin
 from melodi.energy.ledger import Ledger
 from melodi.energy.policies import policies_for
@@ -178,3 +179,27 @@ async def test_whoever_waits_hears_of_the_final_record(desk: Desk) -> None:
     assert await desk.books.wait_final(one.id, 0.001) is None
     desk.pass_time(20)
     assert await desk.books.wait_final(one.id, 5) is None
+
+
+async def test_final_records_wait_for_others_unless_somebody_waits(desk: Desk) -> None:
+    """While requests run one writing carries what half a second brought; it can be read before."""
+    one = desk.begin()
+    desk.end(one)
+    desk.pass_time(1)
+    desk.begin()
+    desk.pass_time(2)
+    assert desk.writer.written == []
+    shown = desk.books.preview(one.id)
+    assert shown is not None
+    assert shown.provisional
+    assert await desk.books.wait_final(one.id, 0.001) is None
+    desk.pass_time(1)
+    assert desk.writer.written == [(one.id, True)]
+
+
+def test_final_records_are_written_at_once_where_nothing_runs(desk: Desk) -> None:
+    """Nothing is gained by waiting for more."""
+    one = desk.begin()
+    desk.end(one)
+    desk.pass_time(3)
+    assert desk.writer.written == [(one.id, True)]
