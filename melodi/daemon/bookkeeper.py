@@ -234,9 +234,9 @@ class Bookkeeper:
 
     def _is_urgent(self) -> bool:
         """Whether somebody waits for what is final, or nothing else is going on."""
-        final = self._outbox.final
-        nobody_runs = self._running == 0 and bool(final)
-        return nobody_runs or any(self._pending[name].final is not None for name in final)
+        if self._running == 0 and self._outbox.is_all_final:
+            return True
+        return any(self._pending[name].final is not None for name in self._outbox.final)
 
     def _is_due(self, now_ns: int) -> bool:
         return self._outbox.is_due(now_ns, busy=self._writer.pending >= WRITER_BACKLOG)

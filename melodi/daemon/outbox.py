@@ -8,11 +8,11 @@ from melodi.energy.accounts import MinuteAccounts, MinuteSums
 from melodi.energy.ledger import Closing
 from melodi.energy.total import RequestEnergy
 
-WRITE_EVERY_NS = NS_PER_SECOND // 2
+WRITE_EVERY_NS = NS_PER_SECOND
 """Under load, so that most requests are written once, as final."""
 MINUTES_EVERY_NS = 2 * NS_PER_SECOND
 """Accounts without a record wait this long for one, so that an idle daemon seldom writes."""
-ROW_AFTER_NS = NS_PER_SECOND // 2
+ROW_AFTER_NS = NS_PER_SECOND
 """A request that ended so long ago has a row from the next writing on, final or not."""
 
 
@@ -51,6 +51,11 @@ class Outbox:
         if self.final or not self._ended.isdisjoint(self._touched) or self._without_row(now_ns):
             return True
         return bool(self._minutes) and waited_ns >= MINUTES_EVERY_NS and not busy
+
+    @property
+    def is_all_final(self) -> bool:
+        """Whether something is final, and nothing that has ended is not."""
+        return bool(self.final) and self._ended <= self.final.keys()
 
     def changed(self, now_ns: int) -> Set[str]:
         """The ended requests that are not final and need a row, or another one."""

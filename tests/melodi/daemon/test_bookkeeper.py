@@ -182,7 +182,7 @@ async def test_whoever_waits_hears_of_the_final_record(desk: Desk) -> None:
 
 
 async def test_final_records_wait_for_others_unless_somebody_waits(desk: Desk) -> None:
-    """While requests run one writing carries what half a second brought; it can be read before."""
+    """While requests run one writing carries what a second brought; it can be read before."""
     one = desk.begin()
     desk.end(one)
     desk.pass_time(1)
