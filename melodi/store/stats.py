@@ -44,8 +44,11 @@ class StatsQuery:
         return tuple(dict.fromkeys((*self.by, *_ALWAYS, "quality")))
 
 
+_Hours = tuple[int | None, int | None]
+
+
 class _Plan(NamedTuple):
-    hours: tuple[int | None, int | None] | None
+    hours: _Hours | None
     """From which hour on and before which roll-ups are read; None: not at all."""
     rows: tuple[RequestFilter, ...]
 
@@ -75,13 +78,14 @@ def read_stats(connection: sa.Connection, query: StatsQuery, *, rates: Rates) ->
 
 
 def rows_to_read(connection: sa.Connection, query: StatsQuery, *, limit: int) -> int:
-    """How many rows the answer takes, counted up to `limit`."""
+    """How many rows the answer takes, of requests and of roll-ups, counted up to `limit` each."""
     _check(query)
-    count = 0
-    for wanted in _plan(query).rows:
-        some = sa.select(requests.c.id).where(*_final(wanted)).limit(limit).subquery()
-        count += connection.execute(sa.select(sa.func.count()).select_from(some)).scalar_one()
-    return count
+    plan = _plan(query)
+    asked = [sa.select(requests.c.id).where(*_final(wanted)) for wanted in plan.rows]
+    if plan.hours is not None:
+        asked.append(sa.select(rollups.c.hour).where(*_in_rollups(query, plan.hours)))
+    counts = (sa.select(sa.func.count()).select_from(one.limit(limit).subquery()) for one in asked)
+    return sum(connection.execute(count).scalar_one() for count in counts)
 
 
 def _check(query: StatsQuery) -> None:
@@ -117,19 +121,26 @@ def _from_rollups(
 ) -> Iterator[tuple[Key, Tally]]:
     if plan.hours is None:
         return
-    column, (first, last) = rollups.c, plan.hours
-    asked = {name: getattr(query.wanted, name) for name in _FILTERS_IN_ROLLUPS}
-    where = [column[name] == value for name, value in asked.items() if value is not None]
-    where += [] if first is None else [column.hour >= first]
-    where += [] if last is None else [column.hour < last]
     names = (*query.keys, "hour", *AMOUNTS)
-    statement = sa.select(*(column[name] for name in names)).where(*where)
+    columns = (rollups.c[name] for name in names)
+    statement = sa.select(*columns).where(*_in_rollups(query, plan.hours))
     for row in connection.execute(statement).mappings():
         bucket = _bucket(row["hour"] * SECONDS_PER_HOUR, query.step_seconds)
         yield (
             (bucket, *(row[name] or None for name in query.keys)),
             {name: row[name] for name in AMOUNTS},
         )
+
+
+def _in_rollups(query: StatsQuery, hours: _Hours) -> Iterator[sa.ColumnElement[bool]]:
+    first, last = hours
+    for name in _FILTERS_IN_ROLLUPS:
+        if (value := getattr(query.wanted, name)) is not None:
+            yield rollups.c[name] == value
+    if first is not None:
+        yield rollups.c.hour >= first
+    if last is not None:
+        yield rollups.c.hour < last
 
 
 def _from_rows(
