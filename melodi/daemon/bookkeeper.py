@@ -1,13 +1,11 @@
 """The thread between measuring and storing: hears of bins and requests, keeps the ledger."""
 
-import asyncio
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any
 
 import structlog
 
@@ -17,6 +15,7 @@ from melodi.daemon.backends import Backends, Charge
 from melodi.daemon.compose import Privacy, begun, describe, service_of, with_energy
 from melodi.daemon.keeping import Keeper
 from melodi.daemon.outbox import Outbox
+from melodi.daemon.pending import Pending, PendingRequests
 from melodi.energy.ledger import LATEST_NS, NS_PER_MINUTE, Ledger
 from melodi.energy.record import EnergyRecord
 from melodi.energy.tally import DomainFacts
@@ -38,27 +37,8 @@ BINS_A_TURN = 50
 MANY_WAITING = 300
 """Facts in the inbox, beyond which there is no time to rest."""
 WRITER_BACKLOG = 100
-UNSTORED_KEPT = 1_000
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(slots=True)
-class _Pending:
-    """A request that is not final in the database yet."""
-
-    timeline: RequestTimeline
-    final: Future[EnergyRecord] | None = None
-    """For those who wait for it, if anybody does."""
-    conditions: dict[str, Conditions] = field(default_factory=dict)
-    charge: Charge | None = None
-    """What it is charged to, as it was known when it began."""
-    doubts: tuple[str, ...] = ()
-    """Reasons that its energy cannot tell of itself."""
-    facts: Mapping[str, Any] | None = None
-    """What is known of it beside its energy, once it has ended."""
-    composed: EnergyRecord | None = None
-    """Its final record, on its way into the database."""
 
 
 class Bookkeeper:
@@ -86,14 +66,12 @@ class Bookkeeper:
         self._backends = backends
         self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._lock = threading.Lock()
-        self._pending: dict[str, _Pending] = {}
+        self._pending = PendingRequests()
         self._begun: list[RequestTimeline] = []
         self._running = 0
-        self._waiting = threading.Lock()
         self._outbox = Outbox(clock.monotonic_ns())
         self._keeper = Keeper(lambda: ledger.facts)
         self._conditions: dict[str, Conditions] = {}
-        self._unstored: dict[str, EnergyRecord] = {}
         self._stopping = threading.Event()
         self._fault: str | None = None
         self._thread = threading.Thread(target=self._run, name="melodi-books", daemon=True)
@@ -116,7 +94,7 @@ class Bookkeeper:
     @property
     def in_flight(self) -> int:
         """Requests that have begun and not ended."""
-        return sum(one.timeline.end_ns is None for one in list(self._pending.values()))
+        return self._pending.in_flight
 
     @property
     def settle_seconds(self) -> float:
@@ -127,7 +105,7 @@ class Bookkeeper:
         """A request was sent."""
         # Meters and processes may come before it is taken in: it is charged to what is known now.
         charge = self._backends.charge(timeline.backend, timeline.model)
-        self._pending[timeline.id] = _Pending(timeline, charge=charge)
+        self._pending.add(Pending(timeline, charge))
         self._inbox.put(partial(self._on_begin, timeline, charge))
 
     def end(self, timeline: RequestTimeline) -> None:
@@ -153,7 +131,7 @@ class Bookkeeper:
         """
         pending = self._pending.get(request_id)
         if pending is None:
-            return self._unstored.get(request_id)
+            return self._pending.unstored(request_id)
         if pending.composed is None:
             with self._lock:
                 energy = self._outbox.final.get(request_id) or self._ledger.preview(
@@ -165,17 +143,7 @@ class Bookkeeper:
 
     async def wait_final(self, request_id: str, seconds: float) -> EnergyRecord | None:
         """The final, stored record; None if it is unknown here or `seconds` were not enough."""
-        with self._waiting:
-            pending = self._pending.get(request_id)
-            if pending is None:
-                return None
-            if pending.final is None:
-                pending.final = Future()
-        waiting = asyncio.shield(asyncio.wrap_future(pending.final))
-        try:
-            return await asyncio.wait_for(waiting, seconds)
-        except TimeoutError:
-            return None
+        return await self._pending.wait_final(request_id, seconds)
 
     def start(self) -> None:
         self._thread.start()
@@ -276,7 +244,7 @@ class Bookkeeper:
                 pending.composed = record
         for name in final:
             if self._pending[name].timeline.load_only:
-                del self._pending[name]
+                self._pending.forget(name)
         return records
 
     def _spool_begun(self) -> None:
@@ -311,10 +279,7 @@ class Bookkeeper:
         span = None
         try:
             self._backends.identify(timeline)
-            if pending.charge is not None:
-                pending.doubts = self._backends.doubts(
-                    timeline.backend, timeline.model, pending.charge
-                )
+            pending.doubts = self._backends.doubts(timeline.backend, timeline.model, pending.charge)
             pending.facts = describe(timeline, host=self._host, privacy=self._privacy)
             span = service_of(timeline)
         finally:
@@ -345,21 +310,12 @@ class Bookkeeper:
         for record in records:
             if record.provisional:
                 continue
-            told = record
             if record.id in seqs:
                 self._metrics.requests.final(record)
-            else:
-                told = replace(record, quality_reasons=(*record.quality_reasons, "not_stored"))
-                self._unstored[record.id] = told
-                while len(self._unstored) > UNSTORED_KEPT:
-                    del self._unstored[next(iter(self._unstored))]
-            with self._waiting:
-                waiting = self._pending.pop(record.id).final
-            if waiting is not None:
-                waiting.set_result(replace(told, seq=seqs.get(record.id)))
+            self._pending.settle(record, seqs.get(record.id))
 
     def _record(
-        self, pending: _Pending, energy: RequestEnergy, *, provisional: bool
+        self, pending: Pending, energy: RequestEnergy, *, provisional: bool
     ) -> EnergyRecord:
         facts = pending.facts
         if facts is None:

@@ -31,7 +31,7 @@ async def test_a_kill_loses_no_request_and_doubles_none(shell: Shell) -> None:
 
     The numbers have no gap, and records and ledger still agree.
     """
-    lives = [await live_and_die(shell, number, random.uniform(1.4, 2.4)) for number in range(KILLS)]
+    lives = [await live_and_die(shell, number, random.uniform(2.5, 3.5)) for number in range(KILLS)]
     recover_and_stop(shell)
     for one in outcomes(shell.folder, lives):
         assert one.life.owed()
