@@ -256,10 +256,15 @@ def _hardware(devices: list[Conditions]) -> dict[str, Any]:
             (one.temperature_celsius for one in devices if one.temperature_celsius is not None),
             default=None,
         ),
-        "throttle_reasons": tuple(
-            sorted({word for one in devices for word in one.throttle_reasons or ()})
-        ),
+        "throttle_reasons": _throttle_reasons(devices),
     }
+
+
+def _throttle_reasons(devices: list[Conditions]) -> tuple[str, ...] | None:
+    """Those of any device; None where none is known and one does not tell."""
+    told = [one.throttle_reasons for one in devices]
+    words = {word for reasons in told for word in reasons or ()}
+    return None if None in told and not words else tuple(sorted(words))
 
 
 def _ns(seconds: float | None) -> int | None:

@@ -72,7 +72,7 @@ async def serve(config: Path | None, *, clock: Clock, on_ready: Callable[[Served
     with Listeners() as listeners:
         while settings is not None:
             async with served(settings, clock=clock, listeners=listeners) as daemon:
-                _spare_what_stays()
+                spare_what_stays()
                 # Whoever is told that it is ready may stop it at once.
                 with _signals(signal.SIGHUP, signal.SIGINT, signal.SIGTERM) as arrived:
                     on_ready(daemon)
@@ -131,7 +131,7 @@ async def served(
         yield Served(runtime, api_url, {name: url_of(one) for name, one in gateways.items()})
 
 
-def _spare_what_stays() -> None:
+def spare_what_stays() -> None:
     """Let the garbage collector pass over what is there once the daemon answers.
 
     Going through all modules again and again held up every stream for 80 ms.

@@ -127,4 +127,5 @@ class EnergyRecord:
     memory_clock_mhz: int | None = None
     power_limit_watts: float | None = None
     gpu_temperature_celsius: int | None = None
-    throttle_reasons: tuple[str, ...] = ()
+    throttle_reasons: tuple[str, ...] | None = None
+    """Empty: nothing throttled it."""

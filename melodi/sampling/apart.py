@@ -6,13 +6,11 @@ from dataclasses import replace
 
 import structlog
 
-from collectors.base import Domain
 from collectors.registry import Probe, State
 from melodi.clock import NS_PER_SECOND, Clock
 from melodi.sampling.plan import Plan
 from melodi.sampling.process import STOP_SECONDS, Message, MeterProcess, Passes, Told
-from melodi.sampling.sampler import OnSample, Stations
-from melodi.sampling.station import Station
+from melodi.sampling.sampler import OnSample, Sampling, Stations
 
 FIRST_WAIT_SECONDS = 0.5
 LAST_WAIT_SECONDS = 60.0
@@ -22,7 +20,7 @@ STEADY_NS = 60 * NS_PER_SECOND
 log = structlog.get_logger(__name__)
 
 
-class ApartSampler:
+class ApartSampler(Sampling):
     """Feeds the curves from a process that reads the meters, and starts it anew when it ends.
 
     `probes` is what `process` said at first. `on_sample` and `on_change` are called in the thread
@@ -39,26 +37,17 @@ class ApartSampler:
         on_sample: OnSample,
         on_change: Callable[[list[Probe]], object],
     ) -> None:
+        super().__init__(Stations(period_of=plan.period_ns, clock=clock, on_sample=on_sample))
         self._plan = plan
         self._process = process
         self._clock = clock
         self._on_change = on_change
         self._probes = list(probes)
-        self._stations = Stations(period_of=plan.period_ns, clock=clock, on_sample=on_sample)
         self._stations.follow(probes)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._listen, name="melodi-meters", daemon=True)
         self._fault: str | None = None
         self._cpu_seconds = self._cpu_seconds_before = 0.0
-        self.curves = self._stations.curves
-
-    @property
-    def stations(self) -> tuple[Station, ...]:
-        return tuple(self._stations)
-
-    @property
-    def domains(self) -> tuple[Domain, ...]:
-        return self._stations.domains
 
     @property
     def faults(self) -> list[str]:

@@ -1,7 +1,7 @@
 """Keeps one energy curve per domain, read in threads of this process."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Protocol
 
 from collectors.base import Domain
 from collectors.registry import Probe
@@ -12,39 +12,6 @@ from melodi.sampling.readers import PeriodOf, Readers
 from melodi.sampling.station import Sample, Station
 
 OnSample = Callable[[Sample], None]
-
-
-class Sampling(Protocol):
-    """Who keeps the curves, wherever the meters are read."""
-
-    @property
-    def stations(self) -> Sequence[Station]: ...
-
-    @property
-    def curves(self) -> Mapping[str, EnergyCurve]:
-        """By domain: one mapping for good, which grows as meters come."""
-        ...
-
-    @property
-    def domains(self) -> tuple[Domain, ...]: ...
-
-    @property
-    def faults(self) -> list[str]:
-        """What does not work at present, in words; empty: all is well."""
-        ...
-
-    @property
-    def cpu_seconds(self) -> float:
-        """CPU time of processes that read for it."""
-        ...
-
-    def start(self) -> None: ...
-
-    def follow(self, probes: Sequence[Probe]) -> None:
-        """Measure with these meters from now on; where a domain changes its meter, so it says."""
-        ...
-
-    def stop(self) -> None: ...
 
 
 class Stations:
@@ -96,21 +63,13 @@ class Stations:
             station.take(one)
 
 
-class Sampler:
-    """Reads the collectors of `probes`; `on_sample` is called in the collectors' threads.
+class Sampling(ABC):
+    """Who keeps the curves, wherever the meters are read."""
 
-    Tests call `beat` themselves and need no thread.
-    """
-
-    def __init__(
-        self, probes: Sequence[Probe], *, period_of: PeriodOf, clock: Clock, on_sample: OnSample
-    ) -> None:
-        self._stations = Stations(period_of=period_of, clock=clock, on_sample=on_sample)
-        self._readers = Readers(period_of=period_of, clock=clock, deliver=self._stations.take)
-        self._is_stopped = False
-        self.curves = self._stations.curves
-        self.cpu_seconds = 0.0
-        self.follow(probes)
+    def __init__(self, stations: Stations) -> None:
+        self._stations = stations
+        self.curves: Mapping[str, EnergyCurve] = stations.curves
+        """By domain: one mapping for good, which grows as meters come."""
 
     @property
     def stations(self) -> tuple[Station, ...]:
@@ -119,6 +78,41 @@ class Sampler:
     @property
     def domains(self) -> tuple[Domain, ...]:
         return self._stations.domains
+
+    @property
+    @abstractmethod
+    def faults(self) -> list[str]:
+        """What does not work at present, in words; empty: all is well."""
+
+    @property
+    def cpu_seconds(self) -> float:
+        """CPU time of other processes that read for it."""
+        return 0.0
+
+    @abstractmethod
+    def start(self) -> None: ...
+
+    @abstractmethod
+    def follow(self, probes: Sequence[Probe]) -> None:
+        """Measure with these meters from now on; where a domain changes its meter, so it says."""
+
+    @abstractmethod
+    def stop(self) -> None: ...
+
+
+class Sampler(Sampling):
+    """Reads the collectors of `probes`; `on_sample` is called in the collectors' threads.
+
+    Tests call `beat` themselves and need no thread.
+    """
+
+    def __init__(
+        self, probes: Sequence[Probe], *, period_of: PeriodOf, clock: Clock, on_sample: OnSample
+    ) -> None:
+        super().__init__(Stations(period_of=period_of, clock=clock, on_sample=on_sample))
+        self._readers = Readers(period_of=period_of, clock=clock, deliver=self._stations.take)
+        self._is_stopped = False
+        self.follow(probes)
 
     @property
     def faults(self) -> list[str]:

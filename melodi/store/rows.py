@@ -66,13 +66,14 @@ def _converts(dialect: sa.Dialect, names: Sequence[str]) -> Iterator[_Convert | 
 
 def to_record(row: sa.RowMapping) -> EnergyRecord:
     """The record that was stored as this row of `requests`."""
+    throttled = row["throttle_reasons"]
     return EnergyRecord(
         **{
             **row,
             "status": Status(row["status"]),
             "quality": Quality(row["quality"]),
             "quality_reasons": tuple(row["quality_reasons"]),
-            "throttle_reasons": tuple(row["throttle_reasons"]),
+            "throttle_reasons": None if throttled is None else tuple(throttled),
             "domains": {name: _to_domain(value) for name, value in row["domains"].items()},
         }
     )

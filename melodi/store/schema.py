@@ -141,7 +141,7 @@ requests = Table(
     Column("memory_clock_mhz", Integer),
     Column("power_limit_watts", Double),
     Column("gpu_temperature_celsius", Integer),
-    Column("throttle_reasons", Json, nullable=False),
+    Column("throttle_reasons", Json),
     # Unique by construction, see RecordStore.apply: a UNIQUE without the id would forbid to
     # partition this table by ranges of the id.
     Index(None, "host", "seq"),

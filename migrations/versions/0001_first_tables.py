@@ -149,7 +149,7 @@ def upgrade() -> None:
         sa.Column("memory_clock_mhz", sa.Integer()),
         sa.Column("power_limit_watts", sa.Double()),
         sa.Column("gpu_temperature_celsius", sa.Integer()),
-        sa.Column("throttle_reasons", Json, nullable=False),
+        sa.Column("throttle_reasons", Json),
         sa.PrimaryKeyConstraint("id", name="pk_requests"),
         sa.ForeignKeyConstraint(["host"], ["hosts.name"], name="fk_requests_host"),
     )

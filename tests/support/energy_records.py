@@ -59,6 +59,7 @@ _strategies: dict[Any, st.SearchStrategy[Any]] = {
     Status: st.sampled_from(Status),
     Quality: st.sampled_from(Quality),
     tuple[str, ...]: _words,
+    tuple[str, ...] | None: st.none() | _words,
     dict[str, str]: st.dictionaries(_text, _text, max_size=3),
     dict[str, float]: st.dictionaries(_text, _seconds, max_size=3),
     dict[str, object]: st.dictionaries(_text, _json, max_size=3),

@@ -192,6 +192,34 @@ def test_devices_that_disagree_have_no_common_clock() -> None:
     assert record.throttle_reasons == ("power_cap",)
 
 
+@pytest.mark.parametrize(
+    ("told", "stored"),
+    [
+        ([None], None),
+        ([()], ()),
+        ([(), None], None),
+        ([("sw_power_cap",), None], ("sw_power_cap",)),
+        ([("sw_power_cap",), ()], ("sw_power_cap",)),
+    ],
+)
+def test_that_nothing_throttled_it_is_said_only_where_every_device_tells(
+    told: list[tuple[str, ...] | None], stored: tuple[str, ...] | None
+) -> None:
+    """What a device does not tell is unknown, not an empty list; what one tells is known."""
+    names = [f"gpu:{number}" for number in range(len(told))]
+    energy = RequestEnergy(domains={name: DomainEnergy(scope="gpu", source="s") for name in names})
+    states = {
+        name: Conditions(domain=name, at_ns=0, throttle_reasons=reasons)
+        for name, reasons in zip(names, told, strict=True)
+    }
+    assert record_of(timeline(), energy, conditions=states).throttle_reasons == stored
+
+
+def test_without_a_device_nothing_is_known_of_its_state() -> None:
+    """A request on a CPU alone has no list of reasons."""
+    assert record_of(timeline()).throttle_reasons is None
+
+
 def test_every_figure_of_the_energy_reaches_the_record() -> None:
     """The names are the same, so that none can be forgotten."""
     assert {field.name for field in fields(RequestEnergy)} <= {
