@@ -1,7 +1,7 @@
 """The one place that knows how a raw energy counter wraps, resets and stands still."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+from math import inf
 
 DEFAULT_MAX_POWER_WATTS = 1_000.0
 """Assumed of a wrapping counter whose domain names no limit.
@@ -22,28 +22,9 @@ class GapReason(StrEnum):
     IMPLAUSIBLE = "implausible_step"
 
 
-@dataclass(frozen=True, slots=True)
-class First:
-    """The first reading: there is nothing yet to subtract it from."""
-
-
-@dataclass(frozen=True, slots=True)
-class Gained:
-    """What the counter gained since `since_ns`; 0 says it has not been refreshed yet."""
-
-    since_ns: int
-    energy_uj: int
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """Energy was used since `since_ns`, and nobody knows how much; counting starts anew."""
-
-    since_ns: int
-    reason: GapReason
-
-
-Step = First | Gained | Gap
+Step = int | GapReason | None
+"""Microjoules gained since the reading before, 0 where it was not refreshed since; or why nobody
+knows how many, and counting starts anew; None: there was no reading before."""
 
 
 class Counter:
@@ -60,45 +41,33 @@ class Counter:
     ) -> None:
         if range_uj is not None and max_power_watts is None:
             max_power_watts = DEFAULT_MAX_POWER_WATTS
+        # Watts are microjoules in 1000 ns.
+        most_uj_per_ns = inf if max_power_watts is None else max_power_watts / 1_000
         self._range_uj = range_uj
-        self._max_power_watts = max_power_watts
+        self._lasts_ns = range_uj / most_uj_per_ns if range_uj and most_uj_per_ns else inf
+        self._implausible_uj_per_ns = _TOLERANCE * most_uj_per_ns
         self._last: tuple[int, int] | None = None
 
     def feed(self, at_ns: int, value_uj: int) -> Step:
         """Take the reading of `at_ns`; raises ValueError where time went back."""
         last = self._last
+        if last is not None and at_ns < last[0]:
+            raise ValueError(
+                f"reading of {at_ns} ns after one of {last[0]} ns; feed readings in order of time"
+            )
         self._last = (at_ns, value_uj)
         if last is None:
-            return First()
-        since_ns, last_uj = last
-        if at_ns < since_ns:
-            self._last = last
-            raise ValueError(
-                f"reading of {at_ns} ns after one of {since_ns} ns; feed readings in order of time"
-            )
-        return self._step(since_ns, at_ns - since_ns, value_uj - last_uj)
-
-    def _step(self, since_ns: int, elapsed_ns: int, gained_uj: int) -> Step:
-        if self._can_wrap_twice(elapsed_ns):
-            return Gap(since_ns, GapReason.UNREAD_TOO_LONG)
+            return None
+        elapsed_ns, gained_uj = at_ns - last[0], value_uj - last[1]
+        if elapsed_ns >= self._lasts_ns:
+            return GapReason.UNREAD_TOO_LONG
         fell = gained_uj < 0
         if fell and self._range_uj is not None:
             gained_uj += self._range_uj
         if gained_uj < 0:
-            return Gap(since_ns, GapReason.RESET)
-        if self._is_implausible(elapsed_ns, gained_uj):
-            return Gap(since_ns, GapReason.RESET if fell else GapReason.IMPLAUSIBLE)
-        return Gained(since_ns, gained_uj)
-
-    def _can_wrap_twice(self, elapsed_ns: int) -> bool:
-        if self._range_uj is None or self._max_power_watts is None:
-            return False
-        return elapsed_ns * self._max_power_watts >= self._range_uj * 1_000
-
-    def _is_implausible(self, elapsed_ns: int, gained_uj: int) -> bool:
+            return GapReason.RESET
         # Twice the limit, because limits are moved while counters run; a second more, because a
         # counter shows at once all that it gathered since its last refresh.
-        if self._max_power_watts is None:
-            return False
-        bound_uj = _TOLERANCE * self._max_power_watts * (elapsed_ns + _UNSHOWN_NS) / 1_000
-        return gained_uj > bound_uj
+        if gained_uj > self._implausible_uj_per_ns * (elapsed_ns + _UNSHOWN_NS):
+            return GapReason.RESET if fell else GapReason.IMPLAUSIBLE
+        return gained_uj

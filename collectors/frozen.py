@@ -13,17 +13,17 @@ class Stillness:
     """
 
     def __init__(self) -> None:
-        self._value: int | None = None
         self._repeats = 0
         self._swings = 0
         self._utilisation_ratio: float | None = None
 
-    def is_frozen_at(self, value: int) -> bool:
-        """Whether `value`, read now, is that of a stuck sensor."""
-        if value == self._value:
-            self._repeats += 1
-        else:
-            self._value, self._repeats, self._swings = value, 0, 0
+    def end(self) -> None:
+        """The value has moved."""
+        self._repeats = self._swings = 0
+
+    def lasts(self) -> bool:
+        """The value was read again and is the same; whether it is that of a stuck sensor."""
+        self._repeats += 1
         return self._repeats >= _ENOUGH_REPEATS and self._swings >= _ENOUGH_SWINGS
 
     def see_utilisation(self, ratio: float) -> None:

@@ -49,12 +49,15 @@ class Gpu:
         self._now_ns = now_ns
         self.uuid: str = nvml.nvmlDeviceGetUUID(handle)
         self._sensors = choose_sensors(nvml, handle, sleep)
+        self._counts = self._sensors.measure is Measure.COUNTER
+        self._read = self._sensors.of(nvml, handle)
         self._failed_in_a_row = 0
         self._retry_after_ns = _FIRST_RETRY_NS
         self._retry_at_ns = 0
         self._limit_mw: int | None = None
         self._stillness = Stillness()
-        self._moved: tuple[int, int] | None = None
+        self._value: int | None = None
+        self._moved_ns = 0
         self._busy = BusyProcesses()
         architecture = self._answer("nvmlDeviceGetArchitecture")
         refresh_ns, lag_ns = refresh_and_lag_ns(nvml, architecture, self._sensors)
@@ -80,21 +83,22 @@ class Gpu:
             self._find_again()
         before_ns = self._now_ns()
         try:
-            value = self._sensors.read(self._nvml, self._handle)
+            value = self._read()
         except self._nvml.NVMLError as error:
             raise self._failed(error) from error
-        self._failed_in_a_row = 0
         half_width_ns = (self._now_ns() - before_ns) // 2
         at_ns = before_ns + half_width_ns
-        if self._stillness.is_frozen_at(value):
-            raise ReadFailed(f"{self.domain.name} {_FROZEN}", remedy=_FROZEN_REMEDY)
-        if self.domain.measure is Measure.COUNTER:
-            if self._stands_still(value, at_ns):
-                raise ReadFailed(f"{self.domain.name} {_STUCK}", remedy=_FROZEN_REMEDY)
-            return Reading(self.domain.name, at_ns, half_width_ns, energy_uj=value * 1_000)
+        self._failed_in_a_row = 0
+        if value == self._value:
+            self._doubt(at_ns)
+        else:
+            self._value, self._moved_ns = value, at_ns
+            self._stillness.end()
+        if self._counts:
+            return Reading(self.domain.name, at_ns, half_width_ns, value * 1_000)
         if self._is_implausible(value):
             raise ReadFailed(f"{self.domain.name}: {value / 1_000:g} W is far above its limit")
-        return Reading(self.domain.name, at_ns, half_width_ns, power_uw=value * 1_000)
+        return Reading(self.domain.name, at_ns, half_width_ns, None, value * 1_000)
 
     def conditions(self) -> Conditions | None:
         """Clocks, limits and the like, None where it does not tell; None while it is lost."""
@@ -127,11 +131,16 @@ class Gpu:
         handle = self._handle  # the sampler's thread may lose it meanwhile
         return None if handle is None else self._busy.read(self._nvml, handle)
 
-    def _stands_still(self, energy_mj: int, at_ns: int) -> bool:
-        """Whether the counter has counted nothing for long, though power is drawn."""
-        if self._moved is None or self._moved[0] != energy_mj:
-            self._moved = (energy_mj, at_ns)
-        if at_ns - self._moved[1] < _STUCK_NS or self._sensors.read_power_mw is None:
+    def _doubt(self, at_ns: int) -> None:
+        """Raise ReadFailed where a value that is the same as before is no reading."""
+        if self._stillness.lasts():
+            raise ReadFailed(f"{self.domain.name} {_FROZEN}", remedy=_FROZEN_REMEDY)
+        if self._counts and at_ns - self._moved_ns >= _STUCK_NS and self._draws_power():
+            raise ReadFailed(f"{self.domain.name} {_STUCK}", remedy=_FROZEN_REMEDY)
+
+    def _draws_power(self) -> bool:
+        """Whether it surely does."""
+        if self._sensors.read_power_mw is None:
             return False
         try:
             return self._sensors.read_power_mw(self._nvml, self._handle) > 0
@@ -158,7 +167,8 @@ class Gpu:
             raise ReadFailed(f"{self.domain.name} is lost", remedy=LOST_REMEDY)
         try:
             self._handle = self._nvml.nvmlDeviceGetHandleByUUID(self.uuid)
-            self._sensors.read(self._nvml, self._handle)
+            self._read = self._sensors.of(self._nvml, self._handle)
+            self._read()
         except self._nvml.NVMLError as error:
             self._handle = None
             self._retry_after_ns = min(2 * self._retry_after_ns, _LAST_RETRY_NS)
@@ -166,7 +176,7 @@ class Gpu:
             raise ReadFailed(f"{self.domain.name} is lost: {error}", remedy=LOST_REMEDY) from error
         self._retry_after_ns = _FIRST_RETRY_NS
         self._failed_in_a_row = 0
-        self._moved = None
+        self._value = None
 
     def _renew_limit(self) -> None:
         """Administrators move the limit at run time, and what is plausible moves with it."""

@@ -1,7 +1,9 @@
 """The energy and power sensors of NVIDIA GPUs, and which of them one GPU answers to."""
 
+import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from collectors.base import Measure
@@ -35,6 +37,26 @@ class Sensors:
     """Whether it may be a trailing mean: no good for short requests."""
     read_power_mw: Ask | None = None
     """Power beside a counter, of the same scope, where it can be had; asked only in doubt."""
+
+    def of(self, nvml: Any, handle: Any) -> Callable[[], int]:
+        """Does what `read` does for this GPU; one thread may call it at a time.
+
+        It is called many times a second, so whatever can be looked up has been, and a counter is
+        asked past the binding's wrapper: by the same function, without the interpreter's lock.
+        """
+        if self.measure is Measure.GAUGE:
+            return partial(self.read, nvml, handle)
+        ask: Callable[[Any, Any], int] = nvml.nvmlLib.nvmlDeviceGetTotalEnergyConsumption
+        energy_mj = ctypes.c_uint64()
+        place = ctypes.byref(energy_mj)
+
+        def read() -> int:
+            code = ask(handle, place)
+            if code:
+                raise nvml.NVMLError(code)
+            return energy_mj.value
+
+        return read
 
 
 def _energy_mj(nvml: Any, handle: Any) -> int:

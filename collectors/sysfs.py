@@ -27,17 +27,18 @@ def number(path: Path) -> int | None:
     return int(content) or None if content.isdecimal() else None
 
 
-class NumberFile:
-    """The number that `domain` shows in a file.
+class FileMeter:
+    """One domain that a file shows in microjoules or microwatts; one thread reads it.
 
     `find` gives the path where the file is now, which may change; None: it is gone. Constructing
     one raises NotPermitted with the remedy `grant`, or ReadFailed where it gives no number.
     """
 
     def __init__(
-        self, domain: str, find: Callable[[], Path | None], *, grant: str, now_ns: NowNs
+        self, domain: Domain, find: Callable[[], Path | None], *, grant: str, now_ns: NowNs
     ) -> None:
-        self._domain = domain
+        self.domain = domain
+        self._counts = domain.measure is Measure.COUNTER
         self._find = find
         self._now_ns = now_ns
         self._retry_at_ns = now_ns()
@@ -45,17 +46,20 @@ class NumberFile:
         try:
             self._descriptor = self._open()
         except PermissionError as error:
-            raise NotPermitted(f"{domain}: {error}", remedy=grant) from error
+            raise NotPermitted(f"{domain.name}: {error}", remedy=grant) from error
         except OSError as error:
             raise self._failed(error) from error
         self.value()
 
-    def timed(self) -> tuple[int, int, int]:
-        """Middle of the read, half its width, and the value; raises as `value` does."""
+    def read(self) -> Reading:
+        """What the file says now; raises as `value` does."""
         before_ns = self._now_ns()
         value = self.value()
         half_width_ns = (self._now_ns() - before_ns) // 2
-        return before_ns + half_width_ns, half_width_ns, value
+        at_ns = before_ns + half_width_ns
+        if self._counts:
+            return Reading(self.domain.name, at_ns, half_width_ns, value)
+        return Reading(self.domain.name, at_ns, half_width_ns, None, value)
 
     def value(self) -> int:
         """The number now; raises ReadFailed where the file is away or gives none."""
@@ -90,26 +94,7 @@ class NumberFile:
         return os.open(path, os.O_RDONLY)
 
     def _failed(self, error: Exception) -> ReadFailed:
-        return ReadFailed(f"{self._domain}: {error}", remedy=_RETRIED)
-
-
-class FileMeter:
-    """One domain that a file shows in microjoules or microwatts; raises as NumberFile does."""
-
-    def __init__(
-        self, domain: Domain, find: Callable[[], Path | None], *, grant: str, now_ns: NowNs
-    ) -> None:
-        self.domain = domain
-        self._file = NumberFile(domain.name, find, grant=grant, now_ns=now_ns)
-        self.value = self._file.value
-        self.close = self._file.close
-
-    def read(self) -> Reading:
-        """What the file says now; raises ReadFailed where it is away or gives no number."""
-        at_ns, half_width_ns, value = self._file.timed()
-        if self.domain.measure is Measure.COUNTER:
-            return Reading(self.domain.name, at_ns, half_width_ns, energy_uj=value)
-        return Reading(self.domain.name, at_ns, half_width_ns, power_uw=value)
+        return ReadFailed(f"{self.domain.name}: {error}", remedy=_RETRIED)
 
 
 class Meter(Protocol):

@@ -120,6 +120,8 @@ COLUMNS: dict[str, Column] = {
     "memory_clock_mhz": _small("Clock of the GPU's memory.", "MHz"),
     "power_limit_watts": _real("W", "The power limit that was set."),
     "gpu_temperature_celsius": _small("The hottest of its GPUs.", "degree Celsius"),
-    "throttle_reasons": _json("Why a GPU ran slower than it could: a list of words, empty where nothing held it back."),
+    "throttle_reasons": _json(
+        "Why a GPU ran slower than it could: a list of words; empty: it did not."
+    ),
 }
 """Every field of EnergyRecord, in its order."""

@@ -1,7 +1,7 @@
 """Turns one domain's readings into an energy curve: cumulative joules with an edge per change."""
 
 from collectors.base import Domain, Measure, Reading
-from collectors.counter import Counter, First, Gained, Gap
+from collectors.counter import Counter, GapReason
 from melodi.energy.bins import NS_PER_SECOND, Bin
 from melodi.energy.window import UNKNOWN_REFRESH_NS, Cut, Edge, Missing, cut
 
@@ -83,18 +83,16 @@ class EnergyCurve:
         if reading.energy_uj is None:
             return None
         step = self._counter.feed(reading.at_ns, reading.energy_uj)
-        if isinstance(step, First) or polled_ns is None:
-            return None
-        if isinstance(step, Gained) and step.energy_uj == 0:
+        if not step or polled_ns is None:  # the first reading, or no change
             return None
         earliest_ns = polled_ns
         if self.domain.refresh_ns is not None:
             earliest_ns = max(polled_ns, reading.at_ns - self.domain.refresh_ns)
         at_ns = (earliest_ns + reading.at_ns) // 2
         half_ns = (reading.at_ns - earliest_ns) // 2 + reading.half_width_ns
-        if isinstance(step, Gap):
-            return self._append(at_ns, half_ns, None, step.reason)
-        return self._append(at_ns, half_ns, step.energy_uj)
+        if isinstance(step, GapReason):
+            return self._append(at_ns, half_ns, None, step)
+        return self._append(at_ns, half_ns, step)
 
     def _integrate(self, reading: Reading, polled_ns: int | None) -> Bin | None:
         """A gauge: trapezoids between readings; nobody knows what happened in a stall.
