@@ -6,7 +6,8 @@ from pathlib import Path
 from collectors.base import Conditions, Domain, NowNs, Readings
 from collectors.errors import ReadFailed, Unavailable
 from collectors.hwmon_channels import Channel, find_channels
-from collectors.sysfs import FileMeter, open_each, read_each
+from collectors.meters import open_each, read_each
+from collectors.sysfs import FileMeter
 
 _ABSENT = (
     "nothing to do without a GPU of AMD or Intel and without a Grace CPU; with one, load its "

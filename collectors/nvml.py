@@ -5,8 +5,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from collectors.base import Conditions, Domain, Failure, NowNs, Reading, Readings
+from collectors.base import Conditions, Domain, NowNs, Readings
 from collectors.errors import CollectorError, NotPermitted, ReadFailed, Unavailable
+from collectors.meters import read_each
 from collectors.nvml_gpu import Gpu
 from collectors.nvml_sensors import collector_error
 from collectors.surroundings import surroundings
@@ -58,20 +59,13 @@ class NvmlCollector:
         return tuple(gpu.domain for gpu in self._gpus)
 
     def read(self) -> Readings:
-        values: list[Reading] = []
-        failures: list[Failure] = []
-        for gpu in self._gpus:
-            try:
-                values.append(gpu.read())
-            except ReadFailed as error:
-                failures.append(Failure(gpu.domain.name, error))
-        if all(gpu.is_lost for gpu in self._gpus):
+        try:
+            readings = read_each(self._gpus)
+        except ReadFailed:
             self._restart_when_due()
-        else:
-            self._all_lost_since_ns = None
-        if not values:
-            raise failures[0].error
-        return Readings(tuple(values), tuple(failures))
+            raise
+        self._all_lost_since_ns = None
+        return readings
 
     def conditions(self) -> tuple[Conditions, ...]:
         found = (gpu.conditions() for gpu in self._gpus)
@@ -91,6 +85,9 @@ class NvmlCollector:
 
     def _restart_when_due(self) -> None:
         """Shut NVML down and open it again: the last resort, once every GPU has long been lost."""
+        if not all(gpu.is_lost for gpu in self._gpus):
+            self._all_lost_since_ns = None
+            return
         now_ns = self._now_ns()
         if self._all_lost_since_ns is None:
             self._all_lost_since_ns = now_ns

@@ -9,9 +9,10 @@ from pathlib import Path
 from collectors.base import Conditions, Domain, Kind, Measure, NowNs, Readings
 from collectors.counter import DEFAULT_MAX_POWER_WATTS
 from collectors.errors import ReadFailed, Unavailable
+from collectors.meters import open_each, read_each
 from collectors.powercap import Zone, find_zones
 from collectors.surroundings import Surroundings, surroundings
-from collectors.sysfs import FileMeter, open_each, read_each
+from collectors.sysfs import FileMeter
 
 # About 1 ms for every energy status register, by Intel's manual (SDM volume 3, "RAPL Interfaces").
 _REFRESH_NS = 1_000_000

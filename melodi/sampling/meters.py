@@ -126,7 +126,9 @@ class EnergyCurve:
         unmeasured_ns, stalls = last.unmeasured_ns, last.stalls + (stalled or energy_uj is None)
         if energy_uj is None:
             unmeasured_ns += at_ns + half_width_ns - last.earliest_ns
-        self._keep(Edge(at_ns, half_width_ns, total_uj, unmeasured_ns, stalls))
+        self.edges.append(Edge(at_ns, half_width_ns, total_uj, unmeasured_ns, stalls))
+        if len(self.edges) > 2 * EDGES_KEPT:
+            self.edges = self.edges[-EDGES_KEPT:]
         return Bin(
             domain=self.domain.name,
             start_ns=last.at_ns,
@@ -136,11 +138,6 @@ class EnergyCurve:
             half_width_ns=max(half_width_ns, last.half_width_ns),
             reason=reason or ("stall" if stalled else None),
         )
-
-    def _keep(self, edge: Edge) -> None:
-        self.edges.append(edge)
-        if len(self.edges) > 2 * EDGES_KEPT:
-            self.edges = self.edges[-EDGES_KEPT:]
 
 
 def _counter_of(domain: Domain) -> Counter:

@@ -22,10 +22,12 @@ class _Run:
 
     def __init__(self, reader: Reader, deliver: Callable[[Pass], None]) -> None:
         self.reader = reader
-        self._stopping = threading.Event()
+        self._is_asked_to_stop = False
+        self._stopped = threading.Lock()
+        self._stopped.acquire()
         self._thread = threading.Thread(
             target=reader.run,
-            args=[self._stopping, deliver],
+            args=[self._stopped, deliver],
             name=f"melodi-{reader.name}",
             daemon=True,
         )
@@ -34,13 +36,15 @@ class _Run:
     def has_died(self) -> bool:
         """It ended and nobody asked it to."""
         started = self._thread.ident is not None
-        return started and not self._thread.is_alive() and not self._stopping.is_set()
+        return started and not self._thread.is_alive() and not self._is_asked_to_stop
 
     def start(self) -> None:
         self._thread.start()
 
     def ask_to_stop(self) -> None:
-        self._stopping.set()
+        if not self._is_asked_to_stop:
+            self._is_asked_to_stop = True
+            self._stopped.release()
 
     def close(self, seconds: float) -> None:
         """Close what it reads, once it has ended; what hangs is left behind, open."""

@@ -1,11 +1,11 @@
 """What becomes of one meter's readings: its energy curves, and what is wrong with it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import structlog
 
-from collectors.base import Conditions, Domain, Failure, Readings
+from collectors.base import Conditions, Domain, Failure
 from melodi.clock import NS_PER_SECOND, Clock
 from melodi.energy.bins import Bin
 from melodi.sampling.meters import EnergyCurve
@@ -80,28 +80,32 @@ class Station:
     def take(self, one: Pass) -> None:
         """Feed a pass to the curves, in order of time, and tell what came of it."""
         self._due_ns, self.period_ns = one.next_ns, one.period_ns
-        self._note(one.readings)
-        self._notice_sleep(one)
+        failures = one.readings.failures
+        if failures:
+            self._note(failures)
+        elif self._failed_in_a_row:
+            self._note_end()
+        if one.asleep_ns > self._asleep_ns:
+            self._notice_sleep(one)
         bins = []
         for reading in one.readings.values:
             curve = self.curves.get(reading.domain)
             if curve is not None and (bin_ := curve.feed(reading)) is not None:
                 bins.append(bin_)
-        failures = one.readings.failures
         self._on_sample(
             Sample(self.name, one.late_ns, one.missed, tuple(bins), failures, one.conditions)
         )
 
-    def _note(self, readings: Readings) -> None:
+    def _note_end(self) -> None:
+        if self._fault is not None:
+            log.info("meter_back", collector=self.name)
+        self._failed_in_a_row, self._fault = 0, None
+
+    def _note(self, failures: Sequence[Failure]) -> None:
         """A fault is what fails several times in a row; it is said once, and so is its end."""
-        if not readings.failures:
-            if self._fault is not None:
-                log.info("meter_back", collector=self.name)
-            self._failed_in_a_row, self._fault = 0, None
-            return
         self._failed_in_a_row += 1
         if self._failed_in_a_row == 1:
-            self._first_failure = readings.failures[0]
+            self._first_failure = failures[0]
         if self._failed_in_a_row == ERRORS_BEFORE_FAULT and self._first_failure is not None:
             failure = self._first_failure
             self._fault = f"{self.name}: {failure.domain} cannot be read: {failure.error}"
@@ -114,4 +118,4 @@ class Station:
             log.warning("machine_slept", collector=self.name, seconds=round(seconds, 1))
             for curve in list(self.curves.values()):
                 curve.suspended(one.read_ns)
-        self._asleep_ns = max(self._asleep_ns, one.asleep_ns)
+        self._asleep_ns = one.asleep_ns
