@@ -48,10 +48,11 @@ class Sensors:
             return partial(self.read, nvml, handle)
         ask: Callable[[Any, Any], int] = nvml.nvmlLib.nvmlDeviceGetTotalEnergyConsumption
         energy_mj = ctypes.c_uint64()
-        place = ctypes.byref(energy_mj)
+        # What a call would make of both each time.
+        device, place = ctypes.byref(handle.contents), ctypes.byref(energy_mj)
 
         def read() -> int:
-            code = ask(handle, place)
+            code = ask(device, place)
             if code:
                 raise nvml.NVMLError(code)
             return energy_mj.value

@@ -1,6 +1,8 @@
 """What goes wrong with GPUs while they are watched, and what the collector makes of it."""
 
 import contextlib
+import os
+import threading
 
 import pynvml
 import pytest
@@ -53,6 +55,30 @@ def test_five_refusals_in_a_row_are_believed(stub: NvmlStub) -> None:
     with pytest.raises(ReadFailed, match="lost"):
         collector.read()
     assert stub.calls(Call.ENERGY) == asked
+
+
+def test_a_driver_that_hangs_does_not_hold_up_the_interpreter(stub: NvmlStub) -> None:
+    """The call into it goes without the interpreter's lock: others run until it answers."""
+    collector = opened(stub)
+    asked = stub.calls(Call.ENERGY)
+    answer, let_answer = os.pipe()
+    stub.hang_until_readable(answer)
+    read: list[Reading] = []
+
+    def hang() -> None:
+        with contextlib.suppress(ReadFailed):
+            read.append(only(collector))
+
+    hanging = threading.Thread(target=hang, daemon=True)
+    hanging.start()
+    while stub.calls(Call.ENERGY) == asked:
+        hanging.join(0.001)
+    assert hanging.is_alive()
+    os.write(let_answer, b".")
+    hanging.join(5)
+    assert [one.energy_uj for one in read] == [0]
+    os.close(answer)
+    os.close(let_answer)
 
 
 def test_a_lost_gpu_is_one_failure_among_the_others_readings(eight: NvmlStub) -> None:

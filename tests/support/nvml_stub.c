@@ -11,6 +11,7 @@
  * with a line "DEVICE PID BYTES SM_PERCENT" for each process on a device, read at each call. */
 
 #define _POSIX_C_SOURCE 200809L
+#include <poll.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,9 +23,10 @@
 #define MAX_POINTS 8192
 #define MAX_PROCESSES 16
 #define MAX_GENERATIONS 1000
+#define GATE_MS 5000
 
 enum { SUCCESS = 0, UNINITIALIZED = 1, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6,
-       INSUFFICIENT_SIZE = 7, GPU_IS_LOST = 15 };
+       INSUFFICIENT_SIZE = 7, TIMEOUT = 10, GPU_IS_LOST = 15 };
 enum { FIELD_AVERAGE = 185, FIELD_INSTANT = 186 };
 
 /* What an error can be injected into; the order is that of nvml_stub.Call. */
@@ -58,6 +60,7 @@ static Device devices[MAX_DEVICES];
 static int device_count, initialised;
 static int64_t virtual_ns, origin_ns;
 static int real_time;
+static struct pollfd gate = {.fd = -1, .events = POLLIN};
 
 static int64_t current_ns(void) {
     struct timespec t;
@@ -149,6 +152,7 @@ EXPORT void stub_reset(int count) {
     initialised = 0;
     virtual_ns = 0;
     real_time = 0;
+    gate.fd = -1;
     for (int i = 0; i < MAX_DEVICES; i++) {
         Device *d = &devices[i];
         d->mig_parent = -1;
@@ -163,6 +167,8 @@ EXPORT void stub_reset(int count) {
     }
 }
 
+/* Reading energy takes until this can be read from; it fails after GATE_MS. */
+EXPORT void stub_wait_for(int fd) { gate.fd = fd; }
 EXPORT void stub_set_time_ns(int64_t t) { virtual_ns = t; }
 EXPORT void stub_add_point(int i, int64_t t, double mw) {
     Device *d = &devices[i];
@@ -324,6 +330,7 @@ EXPORT int nvmlDeviceGetArchitecture(void *handle, unsigned *architecture) {
 
 EXPORT int nvmlDeviceGetTotalEnergyConsumption(void *handle, unsigned long long *mj) {
     ENTER(ENERGY)
+    if (gate.fd >= 0 && poll(&gate, 1, GATE_MS) == 0) return TIMEOUT;
     *mj = (unsigned long long)(counted_pj(d) / 1e9);
     return SUCCESS;
 }

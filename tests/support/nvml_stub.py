@@ -178,6 +178,10 @@ class NvmlStub:
         """How many more times it was initialised than shut down."""
         return int(self.library.stub_initialised())
 
+    def hang_until_readable(self, descriptor: int) -> None:
+        """Let each read of energy take until the descriptor can be read from; after 5 s it fails."""
+        self.library.stub_wait_for(descriptor)
+
     def restart_counter(self, *, device: int = 0) -> None:
         """Let the energy counter begin at 0 again, as a reset of the GPU does."""
         self.library.stub_restart_counter(device)

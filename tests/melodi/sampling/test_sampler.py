@@ -168,6 +168,22 @@ def test_the_thread_beats_and_stops_and_closes_its_meters() -> None:
     assert meter.closed
 
 
+def test_a_stop_does_not_wait_for_the_next_beat() -> None:
+    """A meter that is read once an hour is closed at once."""
+    clock, seen = SystemClock(), threading.Event()
+    meter = Meter("a", clock)
+    sampler = Sampler(
+        probes_of(meter),
+        period_of=lambda _: 3_600_000 * MS,
+        clock=clock,
+        on_sample=lambda _: seen.set(),
+    )
+    sampler.start()
+    assert seen.wait(5)
+    sampler.stop()
+    assert meter.closed
+
+
 def test_a_meter_that_hangs_is_named_and_holds_up_no_other(release: threading.Event) -> None:
     """The other goes on; the fault says for how long, and ends with the hanging."""
     clock, samples = VirtualClock(), []
