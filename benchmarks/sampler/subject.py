@@ -19,11 +19,13 @@ from benchmarks.sampler.world import STILL_SECONDS, WAVE_SECONDS, ZONES, sleep_u
 from melodi.clock import SystemClock
 from melodi.config import Api, BackendSettings, Collectors, Database, Sampling, Settings
 from melodi.daemon.bookkeeper import Bookkeeper
-from melodi.daemon.serve import Served, served
+from melodi.daemon.serve import Served, served, spare_what_stays
 from melodi.sampling.station import Sample
 
 READING = ("melodi-nvml", "melodi-rapl", "melodi-meters")
 """The threads that sample, in either mode."""
+LOOKING = "melodi-watch"
+"""The thread that looks for new meters: often at first, once a minute at rest."""
 LATENESS: list[tuple[int, int]] = []
 """When a beat was told of, and how late it was, in ns."""
 
@@ -44,11 +46,11 @@ def counters(root: Path) -> dict[str, int]:
 
 
 def cpu_ns() -> dict[str, int]:
-    """CPU time of each thread that samples."""
+    """CPU time of each thread that samples, and of the one that looks for meters."""
     return {
         one.name: time.clock_gettime_ns(time.pthread_getcpuclockid(one.ident))
         for one in threading.enumerate()
-        if one.name in READING and one.ident is not None
+        if one.name in (*READING, LOOKING) and one.ident is not None
     }
 
 
@@ -81,6 +83,7 @@ async def measure(daemon: Served, root: Path, origin_ns: int, seconds: float) ->
     await asyncio.to_thread(sleep_until, origin_ns, WAVE_SECONDS + seconds)
     ended_ns = time.monotonic_ns()
     spent = {name: ns - threads[name] for name, ns in cpu_ns().items()}
+    looking_ns = spent.pop(LOOKING, 0)
     others, process = sampler.cpu_seconds - others, time.process_time() - process
     await asyncio.sleep(1.5)
     after = counters(root)
@@ -92,6 +95,7 @@ async def measure(daemon: Served, root: Path, origin_ns: int, seconds: float) ->
     length = (ended_ns - began_ns) / 1e9
     return {
         "beats": len(late),
+        "looking_ms": looking_ns / 1e6,
         "sampling_ratio": sum(spent.values()) / 1e9 / length,
         "child_ratio": others / length,
         "process_ratio": process / length,
@@ -127,6 +131,7 @@ async def main() -> None:
     assert load.stdout is not None
     await asyncio.to_thread(load.stdout.readline)
     async with served(settings, clock=SystemClock()) as daemon:
+        spare_what_stays()  # as `melodi serve` does
         load.stdin.write(f"{daemon.gateway_urls['b']} {daemon.api_url}\n")
         load.stdin.flush()
         began = time.monotonic()

@@ -37,7 +37,7 @@ class MeterWatch:
         self._clock = clock
         self._on_change = on_change
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="melodi-meters", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="melodi-watch", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
