@@ -1,6 +1,6 @@
 """One daemon under load that samples the world; prints what that cost and what it saw as JSON.
 
-python -m benchmarks.sampler.subject ROOT ORIGIN_NS SECONDS HERTZ MODE FOLDER
+python -m benchmarks.sampler.subject ROOT ORIGIN_NS SECONDS GPU_HERTZ CPU_HERTZ MODE FOLDER
 """
 
 import asyncio
@@ -108,15 +108,17 @@ async def measure(daemon: Served, root: Path, origin_ns: int, seconds: float) ->
 
 
 async def main() -> None:
-    root, folder = Path(sys.argv[1]), Path(sys.argv[6])
-    origin_ns, seconds, hertz = int(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4])
+    root, folder = Path(sys.argv[1]), Path(sys.argv[7])
+    origin_ns, seconds = int(sys.argv[2]), float(sys.argv[3])
+    gpu_period, cpu_period = (f"{1000 / float(hertz):g}ms" for hertz in sys.argv[4:6])
     port = free_port()
-    period = f"{1000 / hertz:g}ms"
     settings = Settings(
         host="benchmark",
         api=Api(listen="127.0.0.1:0"),
         database=Database(url=f"sqlite:///{folder / 'melodi.db'}"),
-        sampling=Sampling(nvml_period=period, rapl_period=period, process=sys.argv[5] == "process"),
+        sampling=Sampling(
+            nvml_period=gpu_period, rapl_period=cpu_period, process=sys.argv[6] == "process"
+        ),
         collectors=Collectors(use=["nvml", "rapl"], sysfs_root=root),
         backends=[
             BackendSettings(
