@@ -79,6 +79,7 @@ def full(number: int, **changes: Any) -> EnergyRecord:
         "gpu_joules": 0.0,
         "domains": {"gpu:x": DomainEnergy(scope="gpu", source="nvml", joules=1.5)},
         "quality_reasons": ("idle_unknown",),
+        "throttle_reasons": (),
     }
     return make_record(number, **(plain | changes))
 
@@ -92,7 +93,7 @@ def read(url: str, **what: Any) -> pa.Table:
 
 def as_record(row: dict[str, Any]) -> dict[str, Any]:
     """A row with its nested columns parsed."""
-    return row | {name: json.loads(row[name]) for name in NESTED}
+    return row | {name: json.loads(row[name]) for name in NESTED if row[name] is not None}
 
 
 def plain(record: EnergyRecord) -> dict[str, Any]:
