@@ -190,7 +190,7 @@ class Bookkeeper:
             due = last or self._is_due(now_ns) or (not closing.more and self._is_urgent())
             if due:
                 changed = self._outbox.changed(now_ns)
-                provisional = {name: self._posted(name) for name in changed}
+                provisional = self._ledger.posted(changed, between=self._give_way)
             self.idle_watts = self._ledger.idle_watts
         self._keeper.close(closing.bins)
         self._metrics.ledger_minutes(closing.minutes)
@@ -211,10 +211,6 @@ class Bookkeeper:
 
     def _give_way(self) -> None:
         give_way(behind=self._inbox.qsize() > MANY_WAITING)
-
-    def _posted(self, name: str) -> RequestEnergy:
-        self._give_way()
-        return self._ledger.posted(name)
 
     def _write(
         self, provisional: dict[str, RequestEnergy], kept: tuple[Kept, ...], now_ns: int

@@ -20,7 +20,7 @@ class Arrivals:
         self._keys: Times = np.zeros(1024, np.int64)
         self._used = 0
         self._reached = 0
-        self._streams: Times = np.zeros((0, 3), np.int64)
+        self._streams: Times = np.zeros((3, 0), np.int64)
 
     def resize(self, more: int) -> None:
         """There are so many more rows."""
@@ -36,31 +36,31 @@ class Arrivals:
         if arrivals_ns[0] < start_ns or arrivals_ns[-1] > end_ns:
             keys = np.clip(keys, start_ns + key, end_ns + key)
         self._keys[self._used : self._used + count] = keys
-        self._streams[row] = (key, self._used, count)
+        self._streams[:, row] = (key, self._used, count)
         self._used += count
         self._reached += end_ns - start_ns + 2
 
     def drop(self, row: int) -> None:
         """The row has no stream any more."""
-        self._streams[row] = 0
+        self._streams[:, row] = 0
 
     def before(self, rows: Rows, edges_ns: Times) -> Vector:
         """How many pieces of each row's stream arrived before its edges."""
-        streams = self._streams[rows]
-        found = self._keys[: self._used].searchsorted(edges_ns + streams[:, KEY])
-        counts: Vector = ((found - streams[:, INDEX]) * (streams[:, PIECES] > 0)).astype(np.float64)
+        key, index, pieces = self._streams.take(rows, axis=1)
+        found = self._keys[: self._used].searchsorted(edges_ns + key)
+        counts: Vector = ((found - index) * (pieces > 0)).astype(np.float64)
         return counts
 
     def _make_room(self, count: int) -> None:
         """Close up the streams that are left, and double the line if that is not enough."""
-        alive = self._streams[:, PIECES].nonzero()[0]
-        alive = alive[self._streams[alive, INDEX].argsort()]
+        alive = self._streams[PIECES].nonzero()[0]
+        alive = alive[self._streams[INDEX, alive].argsort()]
         kept = []
         used = 0
         for row in alive.tolist():
-            index, pieces = self._streams[row, INDEX:].tolist()
+            index, pieces = self._streams[INDEX:, row].tolist()
             kept.append(self._keys[index : index + pieces])
-            self._streams[row, INDEX] = used
+            self._streams[INDEX, row] = used
             used += pieces
         size = max(len(self._keys), 2 * (used + count))
         line = np.zeros(size, np.int64)

@@ -1,10 +1,10 @@
 """Who of one model was in service in a bin, for how long, and what they did in it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from melodi.energy.bins import Bin
 from melodi.energy.columns import Vector, overlaps, union_within
 from melodi.energy.roster import (
     END,
@@ -32,58 +32,131 @@ class Attendance:
     """How long anybody was in service or the model was loading."""
     total: float
     """Time in service of all, with the load as one more."""
+    served: int
+    """How many may have been in service, edges taken with their uncertainty."""
     tokens: Tokens | None
     """None where the tokens of somebody are not known, or the model was loading."""
 
     @property
     def seats(self) -> int:
         """How many took part, with the load as one more."""
-        return len(self.tau) + (self.load > 0)
+        return self.served + (self.load > 0)
 
 
-def attendance(guests: Guests, bin_: Bin, *, waiting: Guests | None) -> Attendance:
-    """What `guests` did in the bin while `waiting` waited for their model."""
-    length, load = float(bin_.length_ns), 0.0
-    start, end, tau = guests.times[START], guests.times[END], guests.tau
-    if waiting is not None:
-        # All of them wait for one load: the stretch that holds what each saw of it.
-        begun, loaded = waiting.times[LOAD_START].min(), waiting.times[LOAD_END].max()
-        load = max(0.0, float(min(loaded, length) - max(begun, 0.0)))
-        start, end = np.append(start, begun), np.append(end, loaded)
-    whole = max(float(tau.max(initial=0.0)), load) == length
-    union = length if whole else union_within(start, end, length)
-    before_first = overlaps(guests.times[START], guests.times[FIRST], length)
-    tokens = None if load > 0 else _tokens(guests, bin_, union=union)
-    return Attendance(tau, before_first, load, union, float(tau.sum()) + load, tokens)
+def attendances(guests: Guests) -> list[Attendance]:
+    """What the guests of each table did in their bin; there is one guest at least."""
+    tables = guests.tables
+    parts = tables.parts
+    loading = [_loading(guests, part) for part in parts]
+    loads = [0.0 if one is None else one[2] for one in loading]
+    unions = _unions(guests, parts, loading)
+    before_first = overlaps(guests.times[START], guests.times[FIRST], guests.length)
+    tokens = _tokens(guests, parts, loads, np.array(unions))
+    totals = tables.sums(guests.tau).tolist()
+    return [
+        Attendance(
+            guests.tau[part],
+            before_first[part],
+            load,
+            union,
+            total + load,
+            _served(guests, part),
+            done,
+        )
+        for part, load, union, total, done in zip(parts, loads, unions, totals, tokens, strict=True)
+    ]
 
 
-def _tokens(guests: Guests, bin_: Bin, *, union: float) -> Tokens | None:
-    """The tokens of each in the bin; None where somebody's are not known.
+def _served(guests: Guests, part: slice) -> int:
+    """How many of a table may have been in service."""
+    if guests.served is None:
+        return int(part.stop - part.start)
+    return int(np.count_nonzero(guests.served[part]))
+
+
+def _loading(guests: Guests, part: slice) -> tuple[float, float, float] | None:
+    """From when to when a table's model was loading, and how long in the bin; None: it was not.
+
+    All of them wait for one load: the stretch that holds what each saw of it.
+    """
+    if guests.waiting is None or not guests.waiting[part].any():
+        return None
+    waiting = guests.waiting[part]
+    begun = float(guests.times[LOAD_START, part][waiting].min())
+    loaded = float(guests.times[LOAD_END, part][waiting].max())
+    return begun, loaded, max(0.0, min(loaded, guests.length.item(part.start)) - max(begun, 0.0))
+
+
+def _unions(
+    guests: Guests, parts: Sequence[slice], loading: Sequence[tuple[float, float, float] | None]
+) -> list[float]:
+    """How long anybody of each table was in service, or its model was loading."""
+    longest = np.maximum.reduceat(guests.tau, guests.tables.starts).tolist()
+    lengths = guests.length[guests.tables.starts].tolist()
+    unions = []
+    for part, tau, length, load in zip(parts, longest, lengths, loading, strict=True):
+        if tau == length or (load is not None and load[2] == length):
+            unions.append(length)
+        elif load is None and part.stop - part.start == 1:
+            unions.append(tau)
+        else:
+            extra = [] if load is None else [load]
+            starts = np.append(guests.times[START, part], [one[0] for one in extra])
+            ends = np.append(guests.times[END, part], [one[1] for one in extra])
+            unions.append(union_within(starts, ends, length))
+    return unions
+
+
+def _tokens(
+    guests: Guests, parts: Sequence[slice], loads: Sequence[float], unions: Vector
+) -> Sequence[Tokens | None]:
+    """The tokens of each in its bin; None for a table where somebody's are not known.
 
     The first token is the prefill's: decoding gives the others.
     """
+    tables = guests.tables
     tokens_in, prefill_rate, decode_rate, per_piece, counted = guests.counts
-    if not counted.all():
-        return None
-    length = float(bin_.length_ns)
+    if guests.served is not None:
+        counted = np.where(guests.served, counted, 1.0)
+    known = np.minimum.reduceat(counted, tables.starts).tolist()
+    if not any(known):
+        return [None] * len(parts)
     first = guests.times[FIRST]
-    prefill = prefill_rate * overlaps(guests.times[PREFILL], first, length)
-    decoding = overlaps(first, guests.times[END], length)
-    decode, before = decode_rate * decoding, decode_rate * np.maximum(-first, 0.0)
-    present, steps = np.zeros_like(decode), 0.0
+    prefill = prefill_rate * overlaps(guests.times[PREFILL], first, guests.length)
+    decoding = overlaps(first, guests.times[END], guests.length)
     streamed = per_piece > 0
-    # The stream that decoded longest sets the pace of the engine while anybody was served.
-    lead = int((streamed * decoding).argmax()) if len(guests) else -1
-    if lead >= 0 and streamed[lead]:
+    if streamed.any():
         seen_before, seen = guests.arrived
         came = np.maximum(seen - 1.0, 0.0) - np.maximum(seen_before - 1.0, 0.0)
-        if decoding[lead] > 0:
-            steps = float(came[lead] / decoding[lead] * union)
-        if steps > 0:
-            # Whoever was not seen had a token in each step.
-            decode = steps / union * decoding
-            present = np.where(streamed, seen - seen_before, decode)
-        decode = np.where(streamed, came, decode)
-        before = np.where(streamed, seen_before, before)
+        steps = _steps(guests, came, np.where(streamed, decoding, 0.0), unions)
+        # Whoever was not seen had a token in each step.
+        pace = tables.spread(np.divide(steps, unions, out=np.zeros_like(steps), where=steps > 0))
+        rate = np.where(pace > 0, pace, decode_rate)
+        decode = np.where(streamed, came, rate * decoding)
+        before = np.where(streamed, seen_before, decode_rate * np.maximum(-first, 0.0))
+        present = np.where(streamed, seen - seen_before, decode) * (pace > 0)
+    else:
+        decode, before = decode_rate * decoding, decode_rate * np.maximum(-first, 0.0)
+        present, steps = np.zeros_like(decode), np.zeros(len(parts))
     context = decode * (tokens_in + before + decode / 2)
-    return Tokens(prefill, decode, context, present, steps)
+    return [
+        Tokens(prefill[part], decode[part], context[part], present[part], step)
+        if all_known and load == 0
+        else None
+        for part, step, all_known, load in zip(parts, steps.tolist(), known, loads, strict=True)
+    ]
+
+
+def _steps(guests: Guests, came: Vector, decoding: Vector, unions: Vector) -> Vector:
+    """The engine steps of each table's bin; 0 where nobody streamed, which leaves them unknown.
+
+    The stream that decoded longest sets the pace of the engine while anybody was served.
+    """
+    tables = guests.tables
+    longest = np.maximum.reduceat(decoding, tables.starts)
+    places = np.arange(len(decoding))
+    leads = np.minimum.reduceat(
+        np.where(decoding == tables.spread(longest), places, len(places)), tables.starts
+    )
+    pace = np.divide(came[leads], longest, out=np.zeros_like(longest), where=longest > 0)
+    return pace * unions

@@ -1,5 +1,7 @@
 """Stretches of time as columns: overlaps and unions of many at once."""
 
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -12,9 +14,45 @@ Times = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.intp]
 
 
-def overlaps(starts: Vector, ends: Vector, length: float) -> Vector:
-    """How long each stretch has in common with the one from 0 to `length`."""
-    common: Vector = np.minimum(ends, length) - np.maximum(starts, 0.0)
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """Parts of a column that follow one another; none is empty."""
+
+    starts: Rows
+    of: Rows
+    """The part that each place belongs to."""
+
+    @classmethod
+    def of_equal(cls, keys: Rows) -> "Runs":
+        """A part for each stretch of equal keys."""
+        if len(keys) == 0 or keys[0] == keys[-1]:
+            return cls(np.zeros(min(1, len(keys)), np.intp), np.zeros(len(keys), np.intp))
+        new = keys[1:] != keys[:-1]
+        of = np.zeros(len(keys), np.intp)
+        new.cumsum(out=of[1:])
+        return cls(np.concatenate(([0], new.nonzero()[0] + 1)), of)
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @property
+    def parts(self) -> list[slice]:
+        """Where each lies."""
+        return [slice(*ends) for ends in pairwise((*self.starts.tolist(), len(self.of)))]
+
+    def sums(self, columns: Vector) -> Vector:
+        """The sum of each part; of a part alone the same, to the last digit."""
+        sums: Vector = np.add.reduceat(columns, self.starts, axis=-1)
+        return sums
+
+    def spread(self, values: npt.NDArray[Kind]) -> npt.NDArray[Kind]:
+        """The value of its part at each place; one part's may stand for all."""
+        return values if len(values) == 1 else values.take(self.of)
+
+
+def overlaps(starts: Vector, ends: Vector, lengths: Vector | float) -> Vector:
+    """How long each stretch has in common with the one from 0 to its length."""
+    common: Vector = np.minimum(ends, lengths) - np.maximum(starts, 0.0)
     return np.maximum(common, 0.0)
 
 
@@ -27,6 +65,8 @@ def union_within(starts: Vector, ends: Vector, length: float) -> float:
     return float(np.maximum(ends - starts, 0.0).sum())
 
 
-def grown(table: npt.NDArray[Kind], more: int) -> npt.NDArray[Kind]:
-    """The same table with so many more rows of zeros."""
-    return np.concatenate((table, np.zeros((more, *table.shape[1:]), table.dtype)))
+def grown(table: npt.NDArray[Kind], more: int, *, axis: int = -1) -> npt.NDArray[Kind]:
+    """The same columns with so many more zeros each; or so many more columns, or tables."""
+    shape = list(table.shape)
+    shape[axis] = more
+    return np.concatenate((table, np.zeros(shape, table.dtype)), axis=axis)

@@ -6,30 +6,29 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from melodi.energy.accounts import MinuteAccounts
-from melodi.energy.attribution import ACTIVE, IDLE_SHARE, LOAD, Setting, Settlement, settle
-from melodi.energy.bins import NS_PER_SECOND, UJ_PER_JOULE, Bin
+from melodi.energy.bins import NS_PER_SECOND, Bin
 from melodi.energy.columns import Rows
 from melodi.energy.foresight import foresee
 from melodi.energy.idle import IdleLearner
 from melodi.energy.policies import Policy
-from melodi.energy.roster import END, LOAD_END, Group, Guests, Roster
+from melodi.energy.roster import END, Group, Roster
+from melodi.energy.settlement import Case, Setting
 from melodi.energy.tallies import Tallies
 from melodi.energy.tally import DomainFacts, Tally
 from melodi.energy.usage import UsageLog
 
 LEARNING_NS = 10 * NS_PER_SECOND
 MAX_OPEN_NS = 600 * NS_PER_SECOND
-TAIL_NS = 5 * NS_PER_SECOND
 
 
 class DomainBooks:
-    """Closes the bins of one domain in order, each when nothing in it can change any more."""
+    """Tells when the oldest bin of a domain may close: when nothing in it can change any more."""
 
     def __init__(
         self,
         facts: DomainFacts,
         roster: Roster,
+        tallies: Tallies,
         *,
         policies: Callable[[], Sequence[Policy]],
         idle_watts: float | None,
@@ -38,14 +37,17 @@ class DomainBooks:
         self.facts = facts
         self.idle = IdleLearner(watts=idle_watts)
         self.usage = UsageLog()
-        self.tallies = Tallies(facts, policies=len(policies()))
+        self.place = tallies.introduce(facts)
+        """Its row in the tallies."""
+        self.present: Rows = np.zeros(0, np.intp)
+        """Who may be in the oldest bin."""
+        self._tallies = tallies
         self._roster = roster
         self._new_policies = policies
         self._policies: dict[Group, Sequence[Policy]] = {}
         self._quiet_ns = quiet_ns
         self._open: deque[Bin] = deque()
         self._coming: deque[tuple[int, int]] = deque()
-        self._present: Rows = np.zeros(0, np.intp)
         self._closed_ns: int | None = None
         self._closed_uj: int | None = None
         self._half_width_ns = 0
@@ -66,8 +68,8 @@ class DomainBooks:
         """Another meter tells of the domain; what one calls idle says nothing of the other."""
         if facts.source != self.facts.source:
             self.idle = IdleLearner()
-        here = [*self._present.tolist(), *(row for _, row in self._coming)]
-        self.tallies.change_meter(facts, here)
+        here = [*self.present.tolist(), *(row for _, row in self._coming)]
+        self._tallies.change_meter(self.place, facts, here)
         self.facts = facts
 
     def add(self, bin_: Bin) -> None:
@@ -83,9 +85,9 @@ class DomainBooks:
             later.append(self._coming.pop())
         self._coming.append((sent_ns, row))
         self._coming.extend(reversed(later))
-        self.tallies.open(row)
         if sent_ns < self.settled_ns:
-            self.tallies.explain(np.array([row], np.intp), ["late"])
+            cells = self._tallies.cells(self.place, np.array([row], np.intp))
+            self._tallies.explain(cells, "late")
 
     def is_silent(self, end_ns: int, *, now_ns: int, patience_ns: int) -> bool:
         """Whether no bin of a service that ended then will come: the sensor has said nothing."""
@@ -104,54 +106,23 @@ class DomainBooks:
         if age_ns >= MAX_OPEN_NS:
             return bin_
         self._seat(bin_)
-        if not self._roster.ended[self._present].all() or self.usage.is_due(bin_, now_ns):
+        if not self._roster.ended[self.present].all() or self.usage.is_due(bin_, now_ns):
             return None
         if age_ns < LEARNING_NS and self._could_learn(bin_, now_ns - settle_ns):
             return None
         return bin_
 
-    def close(self, bin_: Bin, account: MinuteAccounts) -> Rows:
-        """Post the oldest bin; gives the requests that were in it."""
+    def take(self, bin_: Bin) -> int:
+        """Take the oldest bin to close it; gives what was measured since the last, in uJ."""
         self._open.popleft()
         self._seat(bin_)
         start_uj = bin_.total_uj - (bin_.energy_uj or 0)
         measured_uj = bin_.total_uj - (start_uj if self._closed_uj is None else self._closed_uj)
-        account.measured_joules += measured_uj / UJ_PER_JOULE
         self._closed_ns, self._closed_uj = bin_.end_ns, bin_.total_uj
         self._half_width_ns = bin_.half_width_ns
-        guests = self._roster.touching(self._present, bin_)
-        idle_ns = self._idle_since(bin_, guests)
-        if bin_.energy_uj is None:
-            self.tallies.lose(guests, bin_)
-            account.unmeasured_seconds += bin_.length_ns / NS_PER_SECOND
-        else:
-            settlement = self._post(bin_, guests)
-            _enter(account, settlement, tail=idle_ns is not None and idle_ns < TAIL_NS)
-        self._explain_forced(guests)
-        since_ns = idle_ns if idle_ns is not None else bin_.start_ns - (self._started_ns or 0)
-        self.idle.feed(bin_, quiet=since_ns >= self._quiet_ns)
-        self._dismiss(bin_)
-        return guests.rows
+        return measured_uj
 
-    def foresee(self, row: int, now_ns: int) -> Tally:
-        """What a request has and would get from bins that are open still."""
-        if not self._open:
-            return self.tallies.of(row)
-        coming = np.array([one for _, one in self._coming], np.intp)
-        service = self._roster.service(row, now_ns)
-        everybody = self._roster.times[np.concatenate((self._present, coming))]
-        starts, ends = (everybody[:, :2] - service.start_ns).astype(np.float64).T
-        _, reasons = self._setting(self._open[-1])
-        return foresee(
-            self.tallies.of(row),
-            service,
-            (starts, ends),
-            list(self._open),
-            idle_watts=self.idle.watts,
-            reasons=reasons | ({"idle_unknown"} if self.idle.watts is None else set()),
-        )
-
-    def _setting(self, bin_: Bin) -> tuple[Setting, set[str]]:
+    def case(self, bin_: Bin) -> Case:
         """What is known at the bin, and what makes its division less sure."""
         known = self.usage.during(bin_)
         shares, reasons = (None, set()) if known is None else known
@@ -163,7 +134,42 @@ class DomainBooks:
             shares=shares,
             exclusive=self.facts.exclusive,
         )
-        return setting, reasons
+        return Case(bin_, setting, self._policies_of, reasons)
+
+    def pass_by(self, bin_: Bin, last_ns: float | None) -> int | None:
+        """The bin is closed, and the last service in it ended `last_ns` after its start, if any.
+
+        Gives how long before the bin the last service ended, in ns; None: there was none yet.
+        """
+        if last_ns is not None:
+            busy_ns = bin_.start_ns + int(last_ns)
+            self._busy_ns = max(busy_ns, self._busy_ns or busy_ns)
+        idle_ns = None if self._busy_ns is None else max(0, bin_.start_ns - self._busy_ns)
+        since_ns = idle_ns if idle_ns is not None else bin_.start_ns - (self._started_ns or 0)
+        self.idle.feed(bin_, quiet=since_ns >= self._quiet_ns)
+        self.usage.forget(bin_.end_ns)
+        self._dismiss(bin_)
+        return idle_ns
+
+    def foresee(self, tally: Tally, domain: int, row: int, now_ns: int) -> None:
+        """Add what a request would get from bins that are open still to its tally."""
+        if not self._open:
+            return
+        coming = np.array([one for _, one in self._coming], np.intp)
+        service = self._roster.service(row, now_ns)
+        everybody = self._roster.times[:2, np.concatenate((self.present, coming))]
+        case = self.case(self._open[-1])
+        unknown = {"idle_unknown"} if self.idle.watts is None else set()
+        foresee(
+            tally,
+            domain,
+            service,
+            (everybody - service.start_ns).astype(np.float64),
+            list(self._open),
+            idle_watts=self.idle.watts,
+            doubts=case.reasons | unknown,
+            reasons=self._tallies.reasons,
+        )
 
     def _seat(self, bin_: Bin) -> None:
         """Everybody who was sent before the bin's end may be in it."""
@@ -172,21 +178,21 @@ class DomainBooks:
         while self._coming and self._coming[0][0] < until_ns:
             come.append(self._coming.popleft()[1])
         if come:
-            self._present = np.concatenate((self._present, np.array(come, np.intp)))
+            self.present = np.concatenate((self.present, np.array(come, np.intp)))
 
     def _dismiss(self, bin_: Bin) -> None:
         """Nobody whose service ended well before the bin's end can be in a later one."""
-        if not len(self._present):
+        if not len(self.present):
             return
         past_ns = bin_.end_ns - bin_.half_width_ns
-        stays = self._roster.times[self._present, END] >= past_ns
+        stays = self._roster.times[END, self.present] >= past_ns
         if not stays.all():
-            left, self._present = self._present[~stays], self._present[stays]
+            left, self.present = self.present[~stays], self.present[stays]
             self._roster.release(left.tolist())
 
     def _could_learn(self, bin_: Bin, until_ns: int) -> bool:
         """Whether to wait a little, so that the first idle seconds of all are known as idle."""
-        if self.idle.watts is not None or len(self._present) or self._coming:
+        if self.idle.watts is not None or len(self.present) or self._coming:
             return False
         if self._busy_ns is not None and bin_.start_ns - self._busy_ns < self._quiet_ns:
             return False
@@ -197,55 +203,7 @@ class DomainBooks:
         self.idle.watts = ahead.watts
         return ahead.watts is None
 
-    def _post(self, bin_: Bin, guests: Guests) -> Settlement:
-        """Divide the bin among the guests."""
-        setting, reasons = self._setting(bin_)
-        settlement = settle(
-            bin_, guests, setting, groups=self._roster.groups, policies=self._policies_of
-        )
-        if settlement.unwatched and not setting.exclusive and setting.shares is not None:
-            reasons = reasons | {"foreign_unknown"}
-        self.usage.forget(bin_.end_ns)
-        if not len(guests):
-            return settlement
-        gone = self._roster.gone[guests.rows]
-        if gone.any():
-            lost = settlement.parts[:, gone][[ACTIVE, IDLE_SHARE, LOAD]]
-            settlement.unattributed += float(lost.sum())
-            settlement.parts[:, gone] = 0.0
-        self.tallies.add(guests, bin_, settlement, idle_watts=setting.idle_watts)
-        self.tallies.explain(guests.rows, reasons)
-        return settlement
-
     def _policies_of(self, group: Group) -> Sequence[Policy]:
         if group not in self._policies:
             self._policies[group] = self._new_policies()
         return self._policies[group]
-
-    def _explain_forced(self, guests: Guests) -> None:
-        running = guests.rows[~self._roster.ended[guests.rows]]
-        if len(running):
-            self.tallies.explain(running, ["forced_close"])
-
-    def _idle_since(self, bin_: Bin, guests: Guests) -> int | None:
-        """How long before the bin the last service ended, in ns; None: there was none yet."""
-        if len(guests):
-            last = guests.times[END].max()
-            if guests.waiting is not None:
-                last = max(last, guests.times[LOAD_END].max())
-            busy_ns = bin_.start_ns + int(min(float(last), float(bin_.length_ns)))
-            self._busy_ns = max(busy_ns, self._busy_ns or busy_ns)
-        return None if self._busy_ns is None else max(0, bin_.start_ns - self._busy_ns)
-
-
-def _enter(account: MinuteAccounts, settlement: Settlement, *, tail: bool) -> None:
-    if settlement.parts.size:
-        given = settlement.parts.sum(axis=1).tolist()
-        account.active_joules += given[ACTIVE]
-        account.idle_share_joules += given[IDLE_SHARE]
-        account.load_joules += given[LOAD]
-    account.idle_joules += settlement.idle
-    account.foreign_joules += settlement.foreign
-    account.unattributed_joules += settlement.unattributed
-    if tail:
-        account.tail_joules += settlement.unattributed

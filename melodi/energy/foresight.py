@@ -1,32 +1,35 @@
 """A quick reckoning of what a request will get from bins that are open still, for a preview."""
 
 from collections.abc import Sequence, Set
-from dataclasses import replace
 
 import numpy as np
 
 from melodi.energy.bins import NS_PER_SECOND, UJ_PER_JOULE, Bin, Interval
 from melodi.energy.columns import Vector, overlaps
-from melodi.energy.tally import Tally
+from melodi.energy.settlement import ACTIVE, EXCLUSIVE_HIGH, HIGH, IDLE_SHARE, LOW
+from melodi.energy.tally import COVERED, IDLE_WATTS, LOST, SAID, UNDIVIDED, UNKNOWN, Reasons, Tally
 
 
 def foresee(
     tally: Tally,
+    domain: int,
     service: Interval,
-    everybody: tuple[Vector, Vector],
+    everybody: Vector,
     bins: Sequence[Bin],
     *,
     idle_watts: float | None,
-    reasons: Set[str],
-) -> Tally:
-    """The tally, with an equal share of each open bin among those who were sent and not ended.
+    doubts: Set[str],
+    reasons: Reasons,
+) -> None:
+    """Add to one request's tally an equal share of each open bin of a domain.
 
-    `everybody` has the starts and the ends of their services in ns from this service's start;
-    `reasons` is what makes the division of a measured bin less sure.
+    The others are those who were sent and not ended: `everybody` has the starts and the ends of
+    their services in ns from this service's start. `doubts` are what makes the division of a
+    measured bin less sure.
     """
     held = [one for one in bins if _touches(one, service)]
     if not held:
-        return tally
+        return
     start = np.array([one.start_ns - service.start_ns for one in held], float)
     end = np.array([one.end_ns - service.start_ns for one in held], float)
     known = np.array([one.energy_uj is not None for one in held])
@@ -38,22 +41,19 @@ def foresee(
     part = overlap / length
     among = _running(everybody, (start + end) / 2)
     own_active, own_idle = part * dynamic / among, part * idle / among
-    first, last = held[0], held[-1]
-    begun = (first.start_ns, first.half_width_ns) if tally.around is None else tally.around[:2]
-    return replace(
-        tally,
-        active=tally.active + float(own_active.sum()),
-        idle_share=tally.idle_share + float(own_idle.sum()),
-        low=tally.low + float((own_idle + np.where(among > 1, 0.0, own_active)).sum()),
-        high=tally.high + float((dynamic + part * idle).sum()),
-        exclusive_high=tally.exclusive_high + float(dynamic.sum()),
-        covered_ns=tally.covered_ns + float(overlap[known].sum()),
-        lost_ns=tally.lost_ns + sum(_lost_ns(one, service) for one in held),
-        undivided_ns=tally.undivided_ns + (float(length.sum()) if idle_watts is None else 0.0),
-        around=(*begun, last.end_ns, last.half_width_ns),
-        idle_watts=idle_watts,
-        reasons={*tally.reasons, *_reasons(held), *(reasons if known.any() else ())},
-    )
+    sums = tally.sums[:, domain, 0]
+    sums[ACTIVE] += own_active.sum()
+    sums[IDLE_SHARE] += own_idle.sum()
+    sums[LOW] += (own_idle + np.where(among > 1, 0.0, own_active)).sum()
+    sums[HIGH] += (dynamic + part * idle).sum()
+    sums[EXCLUSIVE_HIGH] += dynamic.sum()
+    sums[COVERED] += overlap[known].sum()
+    sums[LOST] += sum(_lost_ns(one, service) for one in held)
+    sums[UNDIVIDED] += length.sum() if idle_watts is None else 0.0
+    tally.reach(domain, held[0], held[-1])
+    sums[IDLE_WATTS] = UNKNOWN if idle_watts is None else idle_watts
+    words = {*_reasons(held), *(doubts if known.any() else ())}
+    tally.marks[SAID, domain, 0] |= reasons.bits(*words)
 
 
 def _touches(bin_: Bin, service: Interval) -> bool:
@@ -61,7 +61,7 @@ def _touches(bin_: Bin, service: Interval) -> bool:
     return service.start_ns < bin_.end_ns + half_ns and service.end_ns > bin_.start_ns - half_ns
 
 
-def _running(everybody: tuple[Vector, Vector], at: Vector) -> Vector:
+def _running(everybody: Vector, at: Vector) -> Vector:
     """How many were sent and not ended at each moment, at least one."""
     starts, ends = (np.sort(one) for one in everybody)
     running: Vector = (np.searchsorted(starts, at) - np.searchsorted(ends, at)).astype(np.float64)

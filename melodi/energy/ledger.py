@@ -1,16 +1,21 @@
 """Keeps the books: bins stay open until everybody in them has ended, then every joule is posted."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 from melodi.energy.accounts import MinuteAccounts
 from melodi.energy.bins import NS_PER_SECOND, Bin, Booked, Interval, Span
 from melodi.energy.domain_books import MAX_OPEN_NS, DomainBooks
 from melodi.energy.policies import Policy
-from melodi.energy.roster import Roster
-from melodi.energy.tally import DomainFacts, Tally
-from melodi.energy.total import Footprint, RequestEnergy, total, unmeasured
+from melodi.energy.roster import NOT_YET_NS, Roster
+from melodi.energy.rounds import Turn, close
+from melodi.energy.tallies import Tallies
+from melodi.energy.tally import DomainFacts, Services, Tally
+from melodi.energy.total import Footprint, RequestEnergy, totals, unmeasured
 from melodi.energy.usage import Usage
 
 MAX_SETTLE_NS = 3 * NS_PER_SECOND
@@ -30,6 +35,7 @@ class _Entry:
     domains: tuple[str, ...]
     span: Span | None = None
     """Known once it has ended."""
+    end_ns: int = NOT_YET_NS
 
 
 @dataclass(slots=True)
@@ -67,6 +73,7 @@ class Ledger:
         self._quiet_ns = quiet_ns
         self._versions = [(policy.name, policy.version) for policy in policies()]
         self._roster = Roster()
+        self._tallies = Tallies(policies=len(self._versions))
         self._domains: dict[str, DomainBooks] = {}
         self._entries: dict[str, _Entry] = {}
         self._footprints: dict[tuple[str, ...], Footprint] = {}
@@ -92,6 +99,7 @@ class Ledger:
             self._domains[facts.name] = DomainBooks(
                 facts,
                 self._roster,
+                self._tallies,
                 policies=self._policies,
                 idle_watts=self._known_watts.get(facts.name),
                 quiet_ns=self._quiet_ns,
@@ -106,6 +114,7 @@ class Ledger:
         """A request has been sent; it may be in service on `domains` from now on."""
         here = tuple(name for name in domains if name in self._domains)
         row = self._roster.enter(at_ns, holders=len(here))
+        self._tallies.open(row)
         for name in here:
             self._domains[name].welcome(row, at_ns)
         self._entries[request] = _Entry(request, at_ns, row, here)
@@ -114,6 +123,7 @@ class Ledger:
         """The request is over; `span` is its service, None if it was never served."""
         entry = self._entries[request]
         entry.span = span or Span(request, Interval(entry.sent_ns, entry.sent_ns))
+        entry.end_ns = entry.span.service.end_ns
         self._roster.tell(entry.row, entry.span)
 
     def add(self, bin_: Bin) -> None:
@@ -135,63 +145,93 @@ class Ledger:
     ) -> Closing:
         """Close what can be closed, at most `most` bins.
 
-        `wall_offset_ns` is wall time minus monotonic time; `between` is called after each bin and
-        each request that became final.
+        `wall_offset_ns` is wall time minus monotonic time; `between` is called after each round of
+        bins, one of each domain, and each request that became final.
         """
         closing = Closing()
         accounts: dict[tuple[str, int], MinuteAccounts] = {}
         rows: set[int] = set()
-        left = most
-        for name, books in self._domains.items():
-            while (bin_ := books.next_closable(now_ns, settle_ns=self.settle_ns)) is not None:
-                if left == 0:
-                    closing.more = True
-                    break
-                left = None if left is None else left - 1
-                booked = bin_.booked or Booked(
-                    (bin_.end_ns + wall_offset_ns) // NS_PER_MINUTE, books.idle.watts
-                )
-                closing.bins.append(replace(bin_, booked=booked))
-                account = accounts.setdefault(
-                    (name, booked.minute), MinuteAccounts(domain=name, minute=booked.minute)
-                )
-                rows.update(books.close(bin_, account).tolist())
-                between()
+        left = sys.maxsize if most is None else most
+        books = list(self._domains.values())
+        while ready := [
+            (one, bin_)
+            for one in books
+            if (bin_ := one.next_closable(now_ns, settle_ns=self.settle_ns)) is not None
+        ]:
+            if left == 0:
+                closing.more = True
+                break
+            books = [one for one, _ in ready]
+            turns = [self._book(*one, closing, accounts, wall_offset_ns) for one in ready[:left]]
+            left -= len(turns)
+            closed = close(turns, self._roster, self._tallies, kinds=len(self._versions))
+            rows.update(closed.tolist())
+            between()
         closing.minutes = list(accounts.values())
         closing.touched = {one.id for one in self._entries.values() if one.row in rows}
-        self._finish(closing, now_ns, between)
+        for name, energy in self._energies(self._settled(now_ns)):
+            closing.final[name] = energy
+            self._roster.finish(self._entries.pop(name).row)
+            between()
+        closing.touched.difference_update(closing.final)
         return closing
 
-    def posted(self, request: str) -> RequestEnergy:
-        """The energy of an ended request in closed bins alone: what the books say so far."""
-        entry = self._entries[request]
-        assert entry.span is not None
-        return self._energy(entry.span, self._tallies(entry), provisional=True)
+    def posted(
+        self, requests: Iterable[str], *, between: Callable[[], None] = lambda: None
+    ) -> dict[str, RequestEnergy]:
+        """The energy of ended requests in closed bins alone: what the books say so far.
+
+        `between` is called after each.
+        """
+        posted = {}
+        for name, energy in self._energies([self._entries[one] for one in requests], heard=True):
+            posted[name] = energy
+            between()
+        return posted
 
     def preview(self, request: str, now_ns: int) -> RequestEnergy | None:
         """The request's energy as far as it has been seen; None if the books do not hold it."""
         entry = self._entries.get(request)
         if entry is None:
             return None
+        if not entry.domains:
+            return unmeasured("no_meter")
         span = entry.span or Span(request, Interval(entry.sent_ns, max(entry.sent_ns, now_ns)))
-        tallies = {name: self._domains[name].foresee(entry.row, now_ns) for name in entry.domains}
-        return self._energy(span, tallies, provisional=True)
+        books = [self._domains[name] for name in entry.domains]
+        tally = self._tally([entry], books)
+        for number, one in enumerate(books):
+            one.foresee(tally, number, entry.row, now_ns)
+        services = Services.of([span], heard_ns=[one.heard_ns for one in books])
+        return next(self._totals(tally, services, entry.domains))
 
-    def _finish(self, closing: Closing, now_ns: int, between: Callable[[], None]) -> None:
-        settled_ns: dict[tuple[str, ...], float] = {}
-        for entry in list(self._entries.values()):
-            if entry.span is None:
-                continue
-            end_ns = entry.span.service.end_ns
-            until_ns = settled_ns.get(entry.domains)
-            if until_ns is None:
-                until_ns = settled_ns[entry.domains] = self._settled_ns(entry.domains)
-            if end_ns <= until_ns or self._is_silent(entry, now_ns):
-                closing.final[entry.id] = self._energy(entry.span, self._tallies(entry))
-                self._roster.finish(entry.row)
-                del self._entries[entry.id]
-                between()
-        closing.touched.difference_update(closing.final)
+    def _book(
+        self,
+        books: DomainBooks,
+        bin_: Bin,
+        closing: Closing,
+        accounts: dict[tuple[str, int], MinuteAccounts],
+        wall_offset_ns: int,
+    ) -> Turn:
+        """Say in which minute a bin is booked, and by which idle power."""
+        minute = (bin_.end_ns + wall_offset_ns) // NS_PER_MINUTE
+        booked = bin_.booked or Booked(minute, books.idle.watts)
+        closing.bins.append(replace(bin_, booked=booked))
+        key = (bin_.domain, booked.minute)
+        if key not in accounts:
+            accounts[key] = MinuteAccounts(domain=bin_.domain, minute=booked.minute)
+        return Turn(books, bin_, accounts[key])
+
+    def _settled(self, now_ns: int) -> list[_Entry]:
+        """Those who have ended, and for whom no more bins are waited for."""
+        ended = [one for one in self._entries.values() if one.span is not None]
+        until_ns = {
+            domains: self._settled_ns(domains) for domains in {one.domains for one in ended}
+        }
+        return [
+            one
+            for one in ended
+            if one.end_ns <= until_ns[one.domains] or self._is_silent(one, now_ns)
+        ]
 
     def _settled_ns(self, domains: Sequence[str]) -> float:
         """Services on these that ended by then have all their bins closed."""
@@ -199,64 +239,46 @@ class Ledger:
 
     def _is_silent(self, entry: _Entry, now_ns: int) -> bool:
         """Whether it waits for nothing but sensors that have been silent for too long."""
-        assert entry.span is not None
-        end_ns = entry.span.service.end_ns
-        if now_ns < end_ns + SILENCE_NS:
+        if now_ns < entry.end_ns + SILENCE_NS:
             return False
         books = [self._domains[name] for name in entry.domains]
         return all(
-            one.settled_ns >= end_ns or one.is_silent(end_ns, now_ns=now_ns, patience_ns=SILENCE_NS)
+            one.settled_ns >= entry.end_ns
+            or one.is_silent(entry.end_ns, now_ns=now_ns, patience_ns=SILENCE_NS)
             for one in books
         )
 
-    def _tallies(self, entry: _Entry) -> dict[str, Tally]:
-        return {name: self._domains[name].tallies.of(entry.row) for name in entry.domains}
+    def _energies(
+        self, entries: Iterable[_Entry], *, heard: bool = False
+    ) -> Iterator[tuple[str, RequestEnergy]]:
+        """What the books say of ended requests; if `heard`, of what sensors have told of so far."""
+        groups: dict[tuple[str, ...], list[_Entry]] = {}
+        for entry in entries:
+            groups.setdefault(entry.domains, []).append(entry)
+        for domains, some in groups.items():
+            if not domains:
+                yield from ((one.id, unmeasured("no_meter")) for one in some)
+                continue
+            books = [self._domains[name] for name in domains]
+            heard_ns = [one.heard_ns for one in books] if heard else ()
+            services = Services.of([one.span for one in some if one.span], heard_ns=heard_ns)
+            energies = self._totals(self._tally(some, books), services, domains)
+            yield from zip((one.id for one in some), energies, strict=True)
 
-    def _energy(
-        self,
-        span: Span,
-        tallies: Mapping[str, Tally],
-        *,
-        provisional: bool = False,
-    ) -> RequestEnergy:
-        if not tallies:
-            return unmeasured("no_meter")
-        served = span.service.length_ns > 0 or span.load is not None
-        if not served and not any(tally.covered_ns for tally in tallies.values()):
-            return unmeasured("not_served")
-        first_seen = span.first_token_ns is not None
-        return total(
-            {
-                name: tally.energy(
-                    self._heard(name, span.service) if provisional else span.service,
-                    load=span.load,
-                )
-                for name, tally in tallies.items()
-            },
-            self._footprint(tuple(tallies)),
-            prefill_joules=sum(one.prefill for one in tallies.values()) if first_seen else None,
-            policy=self._policy_of(tallies.values()),
-            concurrency_mean=_concurrency(tallies.values()),
-        )
+    def _tally(self, entries: Sequence[_Entry], books: Sequence[DomainBooks]) -> Tally:
+        rows = np.array([one.row for one in entries], np.intp)
+        return self._tallies.of(rows, [one.place for one in books])
 
-    def _footprint(self, domains: tuple[str, ...]) -> Footprint:
+    def _totals(
+        self, tally: Tally, services: Services, domains: tuple[str, ...]
+    ) -> Iterator[RequestEnergy]:
         if domains not in self._footprints:
             facts = [self._domains[name].facts for name in domains]
             self._footprints[domains] = Footprint.of(facts)
-        return self._footprints[domains]
-
-    def _heard(self, name: str, service: Interval) -> Interval:
-        """The part of a service that the domain's sensor has told of so far."""
-        heard_ns = self._domains[name].heard_ns or service.start_ns
-        return Interval(service.start_ns, max(service.start_ns, min(service.end_ns, heard_ns)))
-
-    def _policy_of(self, tallies: Iterable[Tally]) -> tuple[str, int]:
-        """The policy that divided most of the active energy; else the preferred one."""
-        joules = [sum(one) for one in zip(*(tally.divided for tally in tallies), strict=True)]
-        return self._versions[joules.index(max(joules))]
-
-
-def _concurrency(tallies: Iterable[Tally]) -> float | None:
-    """Mean number of requests in service while this one was, where its bins were measured best."""
-    best = max(tallies, key=lambda one: one.covered_ns)
-    return best.company_ns / best.covered_ns if best.covered_ns else None
+        return totals(
+            tally,
+            services,
+            self._footprints[domains],
+            policies=self._versions,
+            reasons=self._tallies.reasons,
+        )

@@ -1,6 +1,6 @@
 """Everybody in the books as columns: one row per request, the same row in every domain."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from melodi.energy.arrivals import Arrivals
 from melodi.energy.bins import Bin, Interval, Span
-from melodi.energy.columns import Mask, Rows, Times, Vector, grown, overlaps
+from melodi.energy.columns import Mask, Rows, Runs, Times, Vector, grown, overlaps
 
 START, END, PREFILL, FIRST, LOAD_START, LOAD_END = range(6)
 """Times of a request: its service, when its prompt was read until its first token, its load."""
@@ -33,14 +33,26 @@ UNKNOWN = Group("", "")
 
 @dataclass(slots=True)
 class Guests:
-    """Some requests as they stand to one bin: columns, times in ns from the bin's start."""
+    """Some requests as they stand to a bin each: columns, times in ns from the bin's start.
+
+    Those of one bin follow one another, and in it those of one model.
+    """
 
     rows: Rows
+    bin: Rows
+    """The number of the bin, among those asked about."""
+    tables: Runs
+    """Those of one model in one bin."""
+    groups: list[Group]
+    """The model of each table."""
     times: Vector
     counts: Vector
-    group: Rows
     arrived: Vector
     """Output tokens that had arrived at the bin's start, and at its end."""
+    sides: Times
+    """Start, end and half-width of the bin."""
+    length: Vector
+    half_width: Vector
     tau: Vector
     """How long each was in service."""
     waiting: Mask | None = None
@@ -51,33 +63,13 @@ class Guests:
     def __len__(self) -> int:
         return len(self.rows)
 
-    @classmethod
-    def none(cls) -> "Guests":
-        """Nobody."""
-        rows = np.zeros(0, np.intp)
-        return cls(rows, np.zeros((6, 0)), np.zeros((5, 0)), rows, np.zeros((2, 0)), np.zeros(0))
-
-    def among(self, chosen: Mask) -> "Guests":
-        """Only those chosen."""
-        return Guests(
-            self.rows[chosen],
-            self.times[:, chosen],
-            self.counts[:, chosen],
-            self.group[chosen],
-            self.arrived[:, chosen],
-            self.tau[chosen],
-        )
-
-
-NOBODY = Guests.none()
-
 
 class Roster:
     """Gives each request a row, and the row out again once nobody holds it."""
 
     def __init__(self) -> None:
-        self.times = np.zeros((0, 6), np.int64)
-        self.counts = np.zeros((0, 5))
+        self.times = np.zeros((6, 0), np.int64)
+        self.counts = np.zeros((5, 0))
         self.group = np.zeros(0, np.intp)
         self.ended = np.zeros(0, np.bool_)
         self.gone = np.zeros(0, np.bool_)
@@ -99,8 +91,8 @@ class Roster:
         if not self._free:
             self._grow()
         row = self._free.pop()
-        self.times[row] = (sent_ns, NOT_YET_NS, sent_ns, sent_ns, NEVER_NS, NEVER_NS)
-        self.counts[row] = 0.0
+        self.times[:, row] = (sent_ns, NOT_YET_NS, sent_ns, sent_ns, NEVER_NS, NEVER_NS)
+        self.counts[:, row] = 0.0
         self.group[row] = 0
         self.ended[row] = self.gone[row] = False
         self._holders[row] = holders
@@ -116,10 +108,10 @@ class Roster:
             self._loads += 1
         prefill = (start_ns, start_ns if first_ns is None else min(max(start_ns, first_ns), end_ns))
         if start_ns == end_ns:
-            self.counts[row] = NOTHING
+            self.counts[:, row] = NOTHING
         elif work is not None:
             prefill = work.prefill_ns(start_ns, end_ns, first_token_ns=first_ns)
-            self.counts[row] = (
+            self.counts[:, row] = (
                 work.input_tokens,
                 work.prefill_tokens / (prefill[1] - prefill[0]),
                 max(0, work.output_tokens - 1) / max(1, end_ns - prefill[1]),
@@ -128,7 +120,7 @@ class Roster:
             )
             if work.per_piece > 0:
                 self._arrivals.put(row, work.arrivals_ns, start_ns, end_ns)
-        self.times[row] = (start_ns, end_ns, *prefill, *load)
+        self.times[:, row] = (start_ns, end_ns, *prefill, *load)
         self.group[row] = self._number(Group(span.backend, span.model))
         self.ended[row] = True
 
@@ -145,46 +137,56 @@ class Roster:
 
     def service(self, row: int, now_ns: int) -> Interval:
         """A request's service, as far as it is known at `now_ns`."""
-        start_ns, end_ns = self.times[row, :2].tolist()
+        start_ns, end_ns = self.times[:2, row].tolist()
         return Interval(start_ns, end_ns if self.ended[row] else max(start_ns, now_ns))
 
-    def touching(self, rows: Rows, bin_: Bin) -> Guests:
-        """Those of `rows` whose service, or the load they waited for, may overlap the bin."""
-        if not len(rows):
-            return NOBODY
-        times = self.times[rows]
-        start, end = times[:, START], times[:, END]
-        early, late = bin_.start_ns - bin_.half_width_ns, bin_.end_ns + bin_.half_width_ns
-        served = (start < late) & (end > early)
-        if bin_.half_width_ns == 0:
-            served &= end > start
-        waiting = None
-        if self._loads:
-            waiting = (times[:, LOAD_START] < late) & (times[:, LOAD_END] > early)
-            waiting = waiting if waiting.any() else None
-        near = served if waiting is None else served | waiting
-        if not near.all():
-            rows, times, served = rows[near], times[near], served[near]
-            waiting = None if waiting is None else waiting[near]
-        return self._guests(rows, times, bin_, served if waiting is not None else None, waiting)
+    def touching(self, asked: Sequence[tuple[Bin, Rows]]) -> Guests:
+        """Of the rows asked about for each bin, those who may have been in it.
 
-    def _guests(
-        self, rows: Rows, times: Times, bin_: Bin, served: Mask | None, waiting: Mask | None
-    ) -> Guests:
-        relative = (times - bin_.start_ns).astype(np.float64).T
-        counts = self.counts[rows].T
-        ends = np.array(((bin_.start_ns,), (bin_.end_ns,)))
-        edges = np.minimum(np.maximum(ends, times[:, START]), times[:, END] + 1)
+        Their service, or the load they waited for, may overlap the bin.
+        """
+        rows = np.concatenate([some for _, some in asked])
+        number = np.arange(len(asked)).repeat([len(some) for _, some in asked])
+        sides = np.array([(one.start_ns, one.end_ns, one.half_width_ns) for one, _ in asked]).T
+        times = self.times.take(rows, axis=1)
+        start_ns, end_ns, half_ns = sides.take(number, axis=1)
+        served, waiting = self._near(times, start_ns - half_ns, end_ns + half_ns)
+        served &= (half_ns > 0) | (times[END] > times[START])
+        tables = number * len(self.groups) + self.group[rows]
+        order = (served if waiting is None else served | waiting).nonzero()[0]
+        tables = tables[order]
+        if (tables[1:] < tables[:-1]).any():
+            sorting = tables.argsort(kind="stable")
+            order, tables = order[sorting], tables[sorting]
+        rows, number, times = rows[order], number[order], times.take(order, axis=1)
+        sides = sides.take(number, axis=1)
+        relative = (times - sides[0]).astype(np.float64)
+        length = (sides[1] - sides[0]).astype(np.float64)
+        counts, parts = self.counts.take(rows, axis=1), Runs.of_equal(tables)
+        edges = np.minimum(np.maximum(sides[:2], times[START]), times[END] + 1)
         return Guests(
             rows,
+            number,
+            parts,
+            [self.groups[one] for one in self.group[rows[parts.starts]].tolist()],
             relative,
             counts,
-            self.group[rows],
             self._arrivals.before(rows, edges) * counts[PER_PIECE],
-            overlaps(relative[START], relative[END], float(bin_.length_ns)),
-            waiting,
-            served,
+            sides,
+            length,
+            sides[2].astype(np.float64),
+            overlaps(relative[START], relative[END], length),
+            None if waiting is None else waiting[order],
+            None if waiting is None else served[order],
         )
+
+    def _near(self, times: Times, early_ns: Times, late_ns: Times) -> tuple[Mask, Mask | None]:
+        """Who may be in service between these, and who may wait for a load; None: nobody."""
+        served = (times[START] < late_ns) & (times[END] > early_ns)
+        if not self._loads:
+            return served, None
+        waiting = (times[LOAD_START] < late_ns) & (times[LOAD_END] > early_ns)
+        return served, waiting if waiting.any() else None
 
     def _number(self, group: Group) -> int:
         if group not in self._numbers:
@@ -195,7 +197,7 @@ class Roster:
     def _clear(self, row: int) -> None:
         if self.gone[row] and self._holders[row] == 0:
             self._arrivals.drop(row)
-            self._loads -= int(self.times[row, LOAD_END] != NEVER_NS)
+            self._loads -= int(self.times[LOAD_END, row] != NEVER_NS)
             self._free.append(row)
 
     def _grow(self) -> None:

@@ -1,137 +1,164 @@
-"""Adds up what each request receives from one domain, as columns: a row per request."""
+"""Adds up what each request receives from each domain, as columns: a cell for both."""
 
-import math
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from melodi.energy.attribution import PARTS, Settlement
-from melodi.energy.bins import Bin
-from melodi.energy.columns import Rows, grown, overlaps
+from melodi.energy.columns import Rows, Times, Vector, grown, overlaps
 from melodi.energy.roster import END, LOAD_END, LOAD_START, START, Guests
-from melodi.energy.tally import DomainFacts, Tally, idle_joules
-
-COVERED, LOST, LOAD_COVERED, COMPANY, ALONE_SLACK, UNDIVIDED = range(PARTS, PARTS + 6)
-POLICIES = PARTS + 6
-"""Behind the sums above: what each policy would give, then what each has divided."""
+from melodi.energy.settlement import PARTS, Case, Settlement
+from melodi.energy.tally import (
+    ALONE,
+    ALONE_SLACK,
+    COMPANY,
+    COVERED,
+    FIRST_START,
+    IDLE_WATTS,
+    LAST_END,
+    LOAD_COVERED,
+    LOST,
+    MARKS,
+    POLICIES,
+    SAID,
+    SEEN,
+    UNDIVIDED,
+    UNKNOWN,
+    DomainFacts,
+    Reasons,
+    Tally,
+    idle_joules,
+)
 
 
 class Tallies:
-    """The sums of a domain's requests over its closed bins, in the order of a Tally."""
+    """The sums of all requests over the closed bins of all domains.
 
-    def __init__(self, facts: DomainFacts, *, policies: int) -> None:
-        self.facts = facts
-        self._last_sum = POLICIES + policies
-        self._sums = np.zeros((0, POLICIES + 2 * policies))
-        self._around = np.zeros((0, 4), np.int64)
-        self._seen = np.zeros(0, np.bool_)
-        self._alone = np.zeros(0, np.bool_)
-        self._reasons = np.zeros(0, np.int64)
-        self._names: list[str] = []
-        self._known: dict[int, frozenset[str]] = {}
-        self._idle_watts = np.zeros(0)
-        self._estimated: dict[int, DomainFacts] = {}
-        """What an estimate told of these for a while: no meter before or after mends that."""
+    There is a row of sums and one of marks for each request and domain: a cell.
+    """
+
+    def __init__(self, *, policies: int) -> None:
+        self.reasons = Reasons()
+        self._facts: list[DomainFacts] = []
+        self._sums = np.zeros((0, 64, POLICIES + 2 * policies))
+        self._marks = np.zeros((0, 64, MARKS), np.int64)
+        self._estimates: dict[tuple[int, int], DomainFacts] = {}
+        """What an estimate told for a while: no meter before or after mends that."""
+
+    def introduce(self, facts: DomainFacts) -> int:
+        """The row of a domain that books are kept of from now on."""
+        self._facts.append(facts)
+        self._grow(1, axis=0)
+        return len(self._facts) - 1
+
+    def change_meter(self, domain: int, facts: DomainFacts, rows: Iterable[int]) -> None:
+        """Another meter tells from now on; `rows` are the requests that may know both."""
+        before, self._facts[domain] = self._facts[domain], facts
+        for one in (before, facts):
+            if one.estimated:
+                self._estimates |= {(domain, row): one for row in rows}
 
     def open(self, row: int) -> None:
         """A request begins."""
-        while row >= len(self._seen):
-            self._grow()
-        self._seen[row] = False
-        self._reasons[row] = 0
-        self._estimated.pop(row, None)
+        while row >= self._capacity:
+            self._grow(self._capacity, axis=1)
+        self._marks[:, row, SAID:] = 0
+        if self._estimates:
+            for domain in range(len(self._facts)):
+                self._estimates.pop((domain, row), None)
 
-    def change_meter(self, facts: DomainFacts, rows: Iterable[int]) -> None:
-        """Another meter tells from now on; `rows` are the requests that may know both."""
-        before, self.facts = self.facts, facts
-        for one in (before, facts):
-            if one.estimated:
-                self._estimated |= dict.fromkeys(rows, one)
+    def cells(self, domains: Rows | int, rows: Rows) -> Rows:
+        """Where these requests stand in the tables of these domains."""
+        return rows + domains * self._capacity
 
-    def lose(self, guests: Guests, bin_: Bin) -> None:
-        """Nobody measured the bin."""
-        self._pass_by(guests.rows, bin_)
-        half, length = bin_.half_width_ns, float(bin_.length_ns)
+    def lose(self, cells: Rows, guests: Guests, reason: str) -> None:
+        """Nobody measured their bins."""
+        sums, marks = self._reached(cells, guests)
+        half = guests.half_width
         start, end = guests.times[START] - half, guests.times[END] + half
-        self._sums[guests.rows, LOST] += overlaps(start, np.maximum(start, end), length)
-        self.explain(guests.rows, [bin_.reason or "unmeasured"])
+        sums[:, LOST] += overlaps(start, np.maximum(start, end), guests.length)
+        marks[:, SAID] |= self.reasons.bits(reason)
+        self._keep(cells, sums, marks)
 
     def add(
-        self, guests: Guests, bin_: Bin, settlement: Settlement, *, idle_watts: float | None
+        self, cells: Rows, guests: Guests, cases: Sequence[Case], settlement: Settlement
     ) -> None:
-        """Take everybody's parts of a measured bin."""
-        rows, length = guests.rows, float(bin_.length_ns)
-        self._pass_by(rows, bin_)
-        more = np.zeros((POLICIES - PARTS, len(rows)))
-        more[COVERED - PARTS] = guests.tau
-        more[COMPANY - PARTS] = guests.tau * (float(guests.tau.sum()) / length)
+        """Take everybody's parts of measured bins."""
+        sums, marks = self._reached(cells, guests)
+        sums[:, :PARTS] += settlement.parts.T
+        sums[:, POLICIES:] += settlement.by_policy.T
+        sums[:, COVERED] += guests.tau
+        present = np.bincount(guests.bin, guests.tau, len(cases))
+        sums[:, COMPANY] += guests.tau * (present[guests.bin] / guests.length)
         if guests.waiting is not None:
             load_start, load_end = guests.times[LOAD_START], guests.times[LOAD_END]
-            more[LOAD_COVERED - PARTS] = overlaps(load_start, load_end, length)
-        if idle_watts is None:
-            more[UNDIVIDED - PARTS] = length
-        if settlement.alone is not None and not self._alone[rows[settlement.alone]]:
-            slack = idle_joules(idle_watts, 2 * bin_.half_width_ns)
-            more[ALONE_SLACK - PARTS, settlement.alone] = slack
-        self._sums[rows] += np.concatenate((settlement.parts, more, settlement.by_policy)).T
-        self._alone[rows] = False
-        if settlement.alone is not None:
-            self._alone[rows[settlement.alone]] = True
-        self._idle_watts[rows] = np.nan if idle_watts is None else idle_watts
-        reasons = [] if bin_.reason is None else [bin_.reason]
-        self.explain(rows, reasons if idle_watts is not None else [*reasons, "idle_unknown"])
+            sums[:, LOAD_COVERED] += overlaps(load_start, load_end, guests.length)
+        idle = [one.setting.idle_watts for one in cases]
+        watts = np.array([UNKNOWN if one is None else one for one in idle])[guests.bin]
+        sums[:, IDLE_WATTS] = watts
+        if None in idle:
+            sums[:, UNDIVIDED] += np.isnan(watts) * guests.length
+        for one in settlement.alone:
+            if not marks[one, ALONE]:
+                # The edges of a run of bins may be off, in which nobody was beside it.
+                slack = idle_joules(watts[one], 2 * guests.half_width[one])
+                sums[one, ALONE_SLACK] += slack
+        marks[:, ALONE] = 0
+        marks[settlement.alone, ALONE] = 1
+        words = [
+            self.reasons.bits(*case.doubts(unwatched=posting.unwatched))
+            for case, posting in zip(cases, settlement.postings, strict=True)
+        ]
+        if any(words):
+            marks[:, SAID] |= np.array(words)[guests.bin]
+        self._keep(cells, sums, marks)
 
-    def explain(self, rows: Rows, reasons: Iterable[str]) -> None:
+    def explain(self, cells: Rows, word: str) -> None:
         """Say why what these requests got is less sure than it might be."""
-        for reason in reasons:
-            if reason not in self._names:
-                self._names.append(reason)
-            self._reasons[rows] |= 1 << self._names.index(reason)
+        self._marks.reshape(-1, MARKS)[cells, SAID] |= self.reasons.bits(word)
 
-    def of(self, row: int) -> Tally:
-        """What the request has received so far."""
-        facts = self._estimated.get(row, self.facts)
-        if not self._seen[row]:
-            return Tally(
-                *[0.0] * POLICIES,
-                facts=facts,
-                by_policy=(0.0,),
-                divided=(0.0,) * (self._sums.shape[1] - self._last_sum),
-                around=None,
-                idle_watts=None,
-                reasons=self._named(self._reasons.item(row)),
-            )
-        sums, watts = self._sums[row].tolist(), self._idle_watts.item(row)
-        return Tally(
-            *sums[:POLICIES],
-            facts=facts,
-            by_policy=sums[POLICIES : self._last_sum],
-            divided=sums[self._last_sum :],
-            around=tuple(self._around[row].tolist()),
-            idle_watts=None if math.isnan(watts) else watts,
-            reasons=self._named(self._reasons.item(row)),
-        )
+    def of(self, rows: Rows, domains: Sequence[int]) -> Tally:
+        """What requests have received of domains so far."""
+        cells = self.cells(np.array(domains)[:, None], rows)
+        sums, marks = self._cells(cells)
+        unseen = marks[:, :, SEEN] == 0
+        if unseen.any():
+            sums[unseen] = 0.0
+            sums[unseen, IDLE_WATTS] = UNKNOWN
+        told = {
+            (k, n): self._estimates[domain, row]
+            for k, domain in enumerate(domains if self._estimates else ())
+            for n, row in enumerate(rows.tolist())
+            if (domain, row) in self._estimates
+        }
+        facts = [self._facts[one] for one in domains]
+        return Tally(facts, told, sums.transpose(2, 0, 1).copy(), marks.transpose(2, 0, 1).copy())
 
-    def _named(self, bits: int) -> Set[str]:
-        if bits not in self._known:
-            names = {name for k, name in enumerate(self._names) if bits >> k & 1}
-            self._known[bits] = frozenset(names)
-        return self._known[bits]
+    @property
+    def _capacity(self) -> int:
+        return self._marks.shape[1]
 
-    def _pass_by(self, rows: Rows, bin_: Bin) -> None:
-        """The bin is the last that held a part of these requests, and of some the first."""
-        new = rows[~self._seen[rows]]
-        if len(new):
-            self._seen[new] = True
-            self._sums[new] = 0.0
-            self._alone[new] = False
-            self._idle_watts[new] = np.nan
-            self._around[new, :2] = bin_.start_ns, bin_.half_width_ns
-        self._around[rows, 2:] = bin_.end_ns, bin_.half_width_ns
+    def _cells(self, cells: Rows) -> tuple[Vector, Times]:
+        """A copy of these cells."""
+        sums = self._sums.reshape(-1, self._sums.shape[-1])
+        return sums.take(cells, axis=0), self._marks.reshape(-1, MARKS).take(cells, axis=0)
 
-    def _grow(self) -> None:
-        more = max(64, len(self._seen))
-        self._sums, self._around = grown(self._sums, more), grown(self._around, more)
-        self._seen, self._alone = grown(self._seen, more), grown(self._alone, more)
-        self._reasons = grown(self._reasons, more)
-        self._idle_watts = grown(self._idle_watts, more)
+    def _keep(self, cells: Rows, sums: Vector, marks: Times) -> None:
+        self._sums.reshape(-1, self._sums.shape[-1])[cells] = sums
+        self._marks.reshape(-1, MARKS)[cells] = marks
+
+    def _reached(self, cells: Rows, guests: Guests) -> tuple[Vector, Times]:
+        """A copy of these cells, whose last bins these are, and the first of some."""
+        sums, marks = self._cells(cells)
+        sides = guests.sides.T
+        new = marks[:, SEEN] == 0
+        if new.any():
+            sums[new] = 0.0
+            sums[new, IDLE_WATTS] = UNKNOWN
+            marks[new, FIRST_START:LAST_END] = sides[new, ::2]
+            marks[new, SEEN] = 1
+        marks[:, LAST_END:SAID] = sides[:, 1:]
+        return sums, marks
+
+    def _grow(self, more: int, *, axis: int) -> None:
+        self._sums = grown(self._sums, more, axis=axis)
+        self._marks = grown(self._marks, more, axis=axis)

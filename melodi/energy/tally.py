@@ -1,17 +1,43 @@
-"""What one request received from one domain, and how far to trust it."""
+"""What requests received from domains, and how far to trust it, as columns."""
 
-from collections.abc import Sequence, Set
-from dataclasses import KW_ONLY, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from melodi.energy.bins import NS_PER_SECOND, Interval
-from melodi.energy.record import DomainEnergy, Quality
+import numpy as np
+import numpy.typing as npt
+
+from melodi.energy.bins import NS_PER_SECOND, Bin, Span
+from melodi.energy.columns import Mask, Times, Vector
+from melodi.energy.record import Quality
+from melodi.energy.settlement import (
+    ACTIVE,
+    DOUBT,
+    EXCLUSIVE_HIGH,
+    EXCLUSIVE_LOW,
+    HIGH,
+    IDLE_SHARE,
+    LOAD,
+    LOW,
+    PARTS,
+)
+
+COVERED, LOST, LOAD_COVERED, COMPANY, ALONE_SLACK, UNDIVIDED, IDLE_WATTS = range(PARTS, PARTS + 7)
+"""Sums of times in ns, and slack in joules, behind the parts of a settlement. COMPANY is the time
+in service of all that were in its bins, weighed by its own part of each. IDLE_WATTS is no sum, but
+that of its last bin."""
+POLICIES = PARTS + 7
+"""Behind the sums above: what each policy would give, then what each has divided."""
+FIRST_START, FIRST_HALF, LAST_END, LAST_HALF, SAID, SEEN, ALONE = range(7)
+"""Marks: start and half-width of its first bin, end and half-width of its last; reasons as bits;
+whether there was a bin; whether nobody was beside it in its last."""
+MARKS = 7
 
 MEASURED_REFRESHES = 10
 INTERPOLATED_REFRESHES = 2
-GAPS = frozenset({"stall", "suspended", "forced_close", "unmeasured"})
-_NO_REASON: Set[str] = frozenset()
-_UNMEASURED = frozenset({"unmeasured"})
-_LOAD_UNMEASURED = frozenset({"load_unmeasured"})
+RANKS = {quality: rank for rank, quality in enumerate(Quality)}
+UNKNOWN = np.nan
+"""In columns of figures, where a record says None."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,119 +57,217 @@ class DomainFacts:
     exclusive: bool = False
 
 
-@dataclass(slots=True)
-class Tally:
-    """The sum of one request's parts of one domain, over its closed bins; joules and ns."""
+class Reasons:
+    """Words for why a figure is less sure than it might be, each a bit."""
 
-    active: float
-    idle_share: float
-    load: float
-    prefill: float
-    low: float
-    high: float
-    doubt: float
-    exclusive_low: float
-    exclusive_high: float
-    covered_ns: float
-    lost_ns: float
-    load_covered_ns: float
-    company_ns: float
-    """Time in service of all that were in its bins, weighed by its own part of each."""
-    alone_slack: float
-    undivided_ns: float
-    _: KW_ONLY
-    facts: DomainFacts
-    by_policy: Sequence[float]
-    """What each policy would give, where more than one can."""
-    divided: Sequence[float]
-    """Active joules that each policy has divided."""
-    around: tuple[int, int, int, int] | None
-    """Start and half-width of its first bin, end and half-width of its last; None: no bin yet."""
-    idle_watts: float | None
-    reasons: Set[str]
-
-    def energy(self, service: Interval, *, load: Interval | None) -> DomainEnergy:
-        """The domain's part of the record of a request with this service and model load."""
-        reasons = self.reasons | self._shortcomings(service, load)
-        known, joules = self.covered_ns > 0, self.active + self.idle_share
-        divided = known and self.undivided_ns == 0
-        unseen = self._most_unseen(service)
-        bounded = known and unseen is not None
-        # Sums of the same parts in another order may differ in the last digit.
-        low = min(joules, max(0.0, self.low + min(self.by_policy) - self.doubt))
-        high = max(joules, self.high + max(self.by_policy) + self.doubt + (unseen or 0))
-        exclusive_low = max(0.0, self.exclusive_low - self.alone_slack)
-        exclusive_high = self.exclusive_high + self._edge_slack() + (unseen or 0)
-        return DomainEnergy(
-            scope=self.facts.scope,
-            source=self.facts.source,
-            joules=joules if known else None,
-            active_joules=self.active if divided else None,
-            idle_share_joules=self.idle_share if divided else None,
-            load_joules=self._load_joules(load, known=known),
-            low_joules=low if known else None,
-            high_joules=high if bounded else None,
-            exclusive_low_joules=exclusive_low if divided else None,
-            exclusive_high_joules=exclusive_high if bounded and divided else None,
-            idle_watts=self.idle_watts,
-            quality=self._quality(service, reasons),
-            reasons=tuple(sorted(reasons)),
+    def __init__(self) -> None:
+        self._words: list[str] = []
+        self._known: dict[int, tuple[str, ...]] = {0: ()}
+        self.gaps = self.bits("stall", "suspended", "forced_close", "unmeasured")
+        self.unmeasured, self.load_unmeasured = (
+            self.bits("unmeasured"),
+            self.bits("load_unmeasured"),
         )
 
-    def _shortcomings(self, service: Interval, load: Interval | None) -> Set[str]:
-        whole = 0 < self.covered_ns >= service.length_ns
-        if load is None or self.load_covered_ns >= load.length_ns:
-            return _NO_REASON if whole else _UNMEASURED
-        return _LOAD_UNMEASURED if whole else _UNMEASURED | _LOAD_UNMEASURED
+    def bits(self, *words: str) -> int:
+        """The bits of these words together."""
+        bits = 0
+        for word in words:
+            if word not in self._words:
+                self._words.append(word)
+            bits |= 1 << self._words.index(word)
+        return bits
 
-    def _load_joules(self, load: Interval | None, *, known: bool) -> float | None:
-        """Joules of the load; 0 where there was none, None where nobody measured it."""
-        if load is None:
-            return 0.0 if known else None
-        return self.load if self.load_covered_ns > 0 or self.load > 0 else None
-
-    def _most_unseen(self, service: Interval) -> float | None:
-        """What may have been used while nobody measured; None: there is no telling.
-
-        An edge may lie a half-width away, so bins are missed for that much on both sides.
-        """
-        if self.around is None:
-            return None
-        start_ns, start_half_ns, end_ns, end_half_ns = self.around
-        before_ns = start_ns - (service.start_ns - start_half_ns)
-        after_ns = service.end_ns + end_half_ns - end_ns
-        unseen_ns = self.lost_ns + max(0, before_ns) + max(0, after_ns)
-        if unseen_ns == 0:
-            return 0.0
-        watts = self.facts.max_watts
-        return None if watts is None else watts * unseen_ns / NS_PER_SECOND
-
-    def _edge_slack(self) -> float:
-        """How much idle energy may have been taken for more or less than it was."""
-        if self.around is None:
-            return 0.0
-        _, start_half_ns, _, end_half_ns = self.around
-        return idle_joules(self.idle_watts, start_half_ns + end_half_ns)
-
-    def _quality(self, service: Interval, reasons: Set[str]) -> Quality:
-        refreshes = service.length_ns / self.facts.refresh_ns
-        if self.covered_ns == 0:
-            return Quality.NONE
-        if self.facts.estimated:
-            return Quality.ESTIMATED
-        if not GAPS.isdisjoint(reasons):
-            return Quality.GAP
-        if refreshes < INTERPOLATED_REFRESHES:
-            return Quality.SUB_SENSOR
-        if refreshes < MEASURED_REFRESHES or not self.facts.counter:
-            return Quality.INTERPOLATED
-        return Quality.MEASURED
+    def words(self, bits: int) -> tuple[str, ...]:
+        """The words of these bits, in the order of the alphabet."""
+        if bits not in self._known:
+            words = (word for k, word in enumerate(self._words) if bits >> k & 1)
+            self._known[bits] = tuple(sorted(words))
+        return self._known[bits]
 
 
-def idle_joules(idle_watts: float | None, ns: int) -> float:
-    """The idle energy of a stretch as long as edges may be off.
+@dataclass(frozen=True, slots=True)
+class Services:
+    """When requests were in service, in ns; what a domain has not told of yet is left out."""
+
+    start_ns: Times
+    end_ns: Times
+    load_ns: Vector
+    """How long each waited for a load of its model; unknown where it did not."""
+    first_seen: Mask
+    """Whether its first token was seen."""
+    served: Mask
+    """Whether it was in service at all, or waited for a load."""
+
+    @classmethod
+    def of(cls, spans: Sequence[Span], *, heard_ns: Sequence[int | None] = ()) -> "Services":
+        """The services of these; until when each domain has told anything, if that matters."""
+        start_ns = np.array([one.service.start_ns for one in spans])
+        end_ns = np.array([one.service.end_ns for one in spans])
+        load_ns = [UNKNOWN if one.load is None else one.load.length_ns for one in spans]
+        first_seen = [one.first_token_ns is not None for one in spans]
+        served = (end_ns > start_ns) | ~np.isnan(load_ns)
+        if heard_ns:
+            heard = np.array([[-1 if one is None else one] for one in heard_ns])
+            end_ns = np.maximum(start_ns, np.minimum(end_ns, heard))
+        return cls(start_ns, end_ns, np.array(load_ns), np.array(first_seen), served)
+
+    @property
+    def length_ns(self) -> Times:
+        return self.end_ns - self.start_ns
+
+
+@dataclass(slots=True)
+class Tally:
+    """Sums over closed bins: a row for each domain, a column for each request."""
+
+    facts: Sequence[DomainFacts]
+    """Who tells of each domain."""
+    estimates: Mapping[tuple[int, int], DomainFacts]
+    """What told of a domain and a request for a while instead, if that was an estimate."""
+    sums: Vector
+    """A table for each of the sums named above; joules and ns."""
+    marks: Times
+    """A table for each of the marks named above."""
+
+    @property
+    def by_policy(self) -> Vector:
+        """What each policy would give, where more than one can."""
+        return self.sums[POLICIES : (POLICIES + len(self.sums)) // 2]
+
+    @property
+    def divided(self) -> Vector:
+        """Active joules that each policy has divided."""
+        return self.sums[(POLICIES + len(self.sums)) // 2 :]
+
+    def reach(self, domain: int, first: Bin, last: Bin) -> None:
+        """The bins of the only request go on to these, or begin with them."""
+        marks = self.marks[:, domain, 0]
+        if not marks[SEEN]:
+            marks[[FIRST_START, FIRST_HALF, SEEN]] = first.start_ns, first.half_width_ns, 1
+        marks[[LAST_END, LAST_HALF]] = last.end_ns, last.half_width_ns
+
+    def told(self, request: int) -> Sequence[DomainFacts]:
+        """Who told a request of each domain."""
+        if not self.estimates:
+            return self.facts
+        return [self.estimates.get((k, request), one) for k, one in enumerate(self.facts)]
+
+    def of_facts(self, pick: Callable[[DomainFacts], float | bool]) -> npt.NDArray[Any]:
+        """A fact of each domain, for all requests or for each."""
+        if not self.estimates:
+            return np.array([[pick(one)] for one in self.facts])
+        requests = self.marks.shape[-1]
+        return np.array([[pick(one) for one in self.told(k)] for k in range(requests)]).T
+
+
+FIGURES = (
+    *("joules", "active_joules", "idle_share_joules", "load_joules", "low_joules", "high_joules"),
+    *("exclusive_low_joules", "exclusive_high_joules", "idle_watts"),
+)
+"""What a record says of a domain in numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What records say of domains: a row for each domain, a column for each request."""
+
+    table: Vector
+    """A table for each of FIGURES; unknown is UNKNOWN."""
+    ranks: Times
+    """Of the qualities."""
+    reasons: Times
+
+
+def figures(tally: Tally, services: Services, reasons: Reasons) -> Figures:
+    """What each request's record says of each domain."""
+    sums, known = tally.sums, tally.sums[COVERED] > 0
+    joules, unseen = sums[ACTIVE] + sums[IDLE_SHARE], _most_unseen(tally, services)
+    undivided = ~known | (sums[UNDIVIDED] != 0)
+    by_policy = tally.by_policy
+    # Sums of the same parts in another order may differ in the last digit.
+    least = sums[LOW] + by_policy.min(axis=0) - sums[DOUBT]
+    low = np.minimum(joules, np.maximum(0.0, least))
+    high = np.maximum(joules, sums[HIGH] + by_policy.max(axis=0) + sums[DOUBT] + unseen)
+    exclusive_low = np.maximum(0.0, sums[EXCLUSIVE_LOW] - sums[ALONE_SLACK])
+    exclusive_high = sums[EXCLUSIVE_HIGH] + _edge_slack(tally) + unseen
+    bits = tally.marks[SAID] | _shortcomings(tally, services, reasons)
+    table = (
+        np.where(known, joules, UNKNOWN),
+        np.where(undivided, UNKNOWN, sums[ACTIVE]),
+        np.where(undivided, UNKNOWN, sums[IDLE_SHARE]),
+        _load_joules(tally, services, known),
+        np.where(known, low, UNKNOWN),
+        np.where(known, high, UNKNOWN),
+        np.where(undivided, UNKNOWN, exclusive_low),
+        np.where(undivided, UNKNOWN, exclusive_high),
+        sums[IDLE_WATTS],
+    )
+    ranks = _ranks(tally, services, gap=(bits & reasons.gaps) != 0)
+    return Figures(np.array(table), ranks, bits)
+
+
+def _shortcomings(tally: Tally, services: Services, reasons: Reasons) -> Times:
+    """What of a service and a load lies in no measured bin."""
+    covered = tally.sums[COVERED]
+    whole = (covered > 0) & (covered >= services.length_ns)
+    load_missed = tally.sums[LOAD_COVERED] < services.load_ns
+    bits: Times = ~whole * reasons.unmeasured | load_missed * reasons.load_unmeasured
+    return bits
+
+
+def _load_joules(tally: Tally, services: Services, known: Mask) -> Vector:
+    """Joules of the load; 0 where there was none, unknown where nobody measured it."""
+    none = np.isnan(services.load_ns)
+    found = (tally.sums[LOAD_COVERED] > 0) | (tally.sums[LOAD] > 0)
+    return np.where(np.where(none, known, found), np.where(none, 0.0, tally.sums[LOAD]), UNKNOWN)
+
+
+def _most_unseen(tally: Tally, services: Services) -> Vector:
+    """What may have been used while nobody measured; unknown where there is no telling.
+
+    An edge may lie a half-width away, so bins are missed for that much on both sides.
+    """
+    around = tally.marks
+    before_ns = around[FIRST_START] - (services.start_ns - around[FIRST_HALF])
+    after_ns = services.end_ns + around[LAST_HALF] - around[LAST_END]
+    unseen_ns = tally.sums[LOST] + np.maximum(0, before_ns) + np.maximum(0, after_ns)
+    watts = tally.of_facts(lambda one: UNKNOWN if one.max_watts is None else one.max_watts)
+    unseen = np.where(unseen_ns == 0, 0.0, watts * unseen_ns / NS_PER_SECOND)
+    return np.where(tally.marks[SEEN] > 0, unseen, UNKNOWN)
+
+
+def _edge_slack(tally: Tally) -> Vector:
+    """How much idle energy may have been taken for more or less than it was."""
+    half_ns = tally.marks[FIRST_HALF] + tally.marks[LAST_HALF]
+    slack = idle_joules(tally.sums[IDLE_WATTS], half_ns)
+    return np.where(tally.marks[SEEN] > 0, slack, 0.0)
+
+
+def _ranks(tally: Tally, services: Services, *, gap: Mask) -> Times:
+    """The rank of each quality."""
+    refreshes = services.length_ns / tally.of_facts(lambda one: one.refresh_ns)
+    counter, estimated = (
+        tally.of_facts(lambda one: one.counter),
+        tally.of_facts(lambda one: one.estimated),
+    )
+    known = [
+        (tally.sums[COVERED] == 0, Quality.NONE),
+        (estimated, Quality.ESTIMATED),
+        (gap, Quality.GAP),
+        (refreshes < INTERPOLATED_REFRESHES, Quality.SUB_SENSOR),
+        (~counter | (refreshes < MEASURED_REFRESHES), Quality.INTERPOLATED),
+    ]
+    ranks = np.full(tally.marks[SEEN].shape, RANKS[Quality.MEASURED])
+    for here, quality in reversed(known):
+        ranks = np.where(here, RANKS[quality], ranks)
+    return ranks
+
+
+def idle_joules(idle_watts: Vector, ns: Vector | Times) -> Vector:
+    """The idle energy of stretches as long as edges may be off; 0 where idle is unknown.
 
     The energy between two edges is exact, their distance is not, so what is called idle may be
     off by this much; along a run of bins the errors of the inner edges cancel.
     """
-    return 0.0 if idle_watts is None else idle_watts * ns / NS_PER_SECOND
+    return np.where(np.isnan(idle_watts), 0.0, idle_watts * ns / NS_PER_SECOND)

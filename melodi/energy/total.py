@@ -1,18 +1,34 @@
-"""Sums one request's domains into the figures of its record; a sum with an unknown is unknown."""
+"""Sums requests' domains into the figures of their records; a sum with an unknown is unknown."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from operator import attrgetter
+from functools import reduce
+from operator import attrgetter, or_
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+from melodi.energy.columns import Mask, Vector
 from melodi.energy.record import DomainEnergy, EnergyRecord, Quality
-from melodi.energy.tally import DomainFacts
+from melodi.energy.settlement import PREFILL
+from melodi.energy.tally import (
+    COMPANY,
+    COVERED,
+    FIGURES,
+    UNKNOWN,
+    DomainFacts,
+    Reasons,
+    Services,
+    Tally,
+    figures,
+)
 
 KINDS = ("gpu", "cpu", "dram", "platform")
-_RANKS = {word: rank for rank, word in enumerate(Quality)}
-_PARTS = attrgetter(
-    *("joules", "active_joules", "idle_share_joules", "load_joules", "low_joules", "high_joules"),
-    *("exclusive_low_joules", "exclusive_high_joules"),
+_QUALITIES = tuple(Quality)
+_SUMS = (
+    *("energy_joules", *FIGURES[1:-1], "prefill_joules", "decode_joules"),
+    *("gpu_joules", "cpu_joules", "dram_joules", "concurrency_mean"),
 )
 SENSOR_UNCERTAINTY = 0.05
 """Systematic error of the sensor itself where nothing better is known (MEASUREMENT: section 4)."""
@@ -79,8 +95,8 @@ class Footprint:
 
     origin: str
     name: str
-    domains: Mapping[str, tuple[str, ...]]
-    """The names of the domains by kind."""
+    places: Mapping[str, tuple[int, ...]]
+    """Where the domains of each kind stand."""
     uncertainty: float | None
     """The sensors' systematic error; exact for the simulator, unknown for an estimate."""
 
@@ -96,58 +112,107 @@ class Footprint:
         return cls(
             origin,
             "+".join(kind for kind in KINDS if kind in kinds),
-            {kind: tuple(one.name for one in facts if one.kind == kind) for kind in kinds},
+            {kind: tuple(k for k, one in enumerate(facts) if one.kind == kind) for kind in kinds},
             None if any(one.estimated for one in facts) else uncertainty,
         )
 
 
-def total(
-    domains: Mapping[str, DomainEnergy],
+def totals(
+    tally: Tally,
+    services: Services,
     footprint: Footprint,
     *,
-    prefill_joules: float | None,
-    policy: tuple[str, int],
-    concurrency_mean: float | None,
-) -> RequestEnergy:
-    """Add the domains up; `prefill_joules` is None where the first token was not seen."""
-    quality = max((one.quality for one in domains.values()), key=_RANKS.__getitem__)
-    reasons = {reason for one in domains.values() for reason in one.reasons}
-    sums = [_sum(parts) for parts in zip(*map(_PARTS, domains.values()), strict=True)]
-    energy, active, idle_share, load, low, high, exclusive_low, exclusive_high = sums
-    if active is None:
-        prefill_joules = None
-    of_kind = {
-        kind: _sum([domains[name].joules for name in names])
-        for kind, names in footprint.domains.items()
-    }
-    return RequestEnergy(
-        origin=footprint.origin,
-        footprint=footprint.name,
-        energy_joules=energy,
+    policies: Sequence[tuple[str, int]],
+    reasons: Reasons,
+) -> Iterator[RequestEnergy]:
+    """Add the domains of each request up; prefill is unknown where no first token was seen.
+
+    `policies` are names and versions, in the order of the tally's.
+    """
+    found = figures(tally, services, reasons)
+    requests = zip(
+        _plain(found.table.transpose(2, 1, 0)),
+        _plain(_sums(tally, found.table, footprint, services.first_seen).T),
+        found.ranks.T.tolist(),
+        found.reasons.T.tolist(),
+        tally.divided.sum(axis=1).argmax(axis=0).tolist(),
+        strict=True,
+    )
+    served = services.served | (tally.sums[COVERED] > 0).any(axis=0)
+    for number, (parts, sums, ranks, bits, most) in enumerate(requests):
+        if not served[number]:
+            yield unmeasured("not_served")
+            continue
+        domains = {
+            facts.name: _domain(facts, part, _QUALITIES[rank], reasons.words(why))
+            for facts, part, rank, why in zip(tally.told(number), parts, ranks, bits, strict=True)
+        }
+        yield RequestEnergy(
+            origin=footprint.origin,
+            footprint=footprint.name,
+            sensor_uncertainty_ratio=footprint.uncertainty,
+            domains=domains,
+            policy=policies[most][0],
+            policy_version=policies[most][1],
+            quality=_QUALITIES[max(ranks)],
+            quality_reasons=reasons.words(reduce(or_, bits)),
+            **dict(zip(_SUMS, sums, strict=True)),
+        )
+
+
+def _domain(
+    facts: DomainFacts, part: Sequence[float | None], quality: Quality, reasons: tuple[str, ...]
+) -> DomainEnergy:
+    """What a record says of a domain; `part` is in the order of FIGURES."""
+    joules, active, idle_share, load, low, high, exclusive_low, exclusive_high, idle_watts = part
+    return DomainEnergy(
+        scope=facts.scope,
+        source=facts.source,
+        joules=joules,
         active_joules=active,
         idle_share_joules=idle_share,
         load_joules=load,
-        prefill_joules=prefill_joules,
-        decode_joules=(
-            None if active is None or prefill_joules is None else active - prefill_joules
-        ),
-        gpu_joules=of_kind.get("gpu"),
-        cpu_joules=of_kind.get("cpu"),
-        dram_joules=of_kind.get("dram"),
         low_joules=low,
         high_joules=high,
         exclusive_low_joules=exclusive_low,
         exclusive_high_joules=exclusive_high,
-        sensor_uncertainty_ratio=footprint.uncertainty,
-        domains=dict(domains),
-        policy=policy[0],
-        policy_version=policy[1],
+        idle_watts=idle_watts,
         quality=quality,
-        quality_reasons=tuple(sorted(reasons)),
-        concurrency_mean=concurrency_mean,
+        reasons=reasons,
     )
 
 
-def _sum(parts: Sequence[float | None]) -> float | None:
-    """The sum, or None as soon as one part is unknown."""
-    return None if None in parts else sum(parts)  # type: ignore[arg-type]
+def _sums(tally: Tally, table: Vector, footprint: Footprint, first_seen: Mask) -> Vector:
+    """What each record says of all domains together, in the order of _SUMS."""
+    sums = table[:-1].sum(axis=1)
+    active = sums[FIGURES.index("active_joules")]
+    split = first_seen & ~np.isnan(active)
+    prefill = np.where(split, tally.sums[PREFILL].sum(axis=0), UNKNOWN)
+    of_kinds = [
+        table[0, list(places)].sum(axis=0) if places else np.full_like(active, UNKNOWN)
+        for places in (footprint.places.get(kind, ()) for kind in ("gpu", "cpu", "dram"))
+    ]
+    return np.array((*sums, prefill, active - prefill, *of_kinds, _concurrency(tally)))
+
+
+def _concurrency(tally: Tally) -> Vector:
+    """Mean number of requests in service while each was, where its bins were measured best."""
+    covered, company = tally.sums[COVERED], tally.sums[COMPANY]
+    best = covered.argmax(axis=0)
+    covered_ns, company_ns = (
+        np.take_along_axis(one, best[None], 0)[0] for one in (covered, company)
+    )
+    mean: Vector = np.full_like(covered_ns, UNKNOWN)
+    np.divide(company_ns, covered_ns, out=mean, where=covered_ns > 0)
+    return mean
+
+
+def _plain(table: Vector) -> list[Any]:
+    """The same numbers as lists, None where they are unknown."""
+    unknown = np.isnan(table)
+    known: npt.NDArray[Any] = table
+    if unknown.any():
+        known = table.astype(object)
+        known[unknown] = None
+    plain: list[Any] = known.tolist()
+    return plain

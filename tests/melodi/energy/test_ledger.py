@@ -338,7 +338,7 @@ def test_asking_early_leaves_no_trace_in_the_final_record() -> None:
     ledger.add(bins[0])
     ledger.end("r", span("r", 0, 1_000))
     now_ns = START_NS + SECOND
-    assert ledger.posted("r").energy_joules is None
+    assert ledger.posted(["r"])["r"].energy_joules is None
     assert ledger.preview("r", now_ns).energy_joules == pytest.approx(10.0)
     for bin_ in bins[1:]:
         ledger.add(bin_)

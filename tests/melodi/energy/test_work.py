@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from melodi.energy.attendance import attendance
+from melodi.energy.attendance import attendances
 from melodi.energy.bins import Bin, Interval, Span
 from melodi.energy.roster import Roster
 from melodi.energy.work import Work
@@ -46,10 +46,10 @@ def within(*works: Work, start: int, end: int, first_ns: int | None = None) -> l
         first = first_ns if one.per_piece else None
         roster.tell(rows[-1], Span("r", SERVICE, first, work=one))
     bin_ = Bin(domain="gpu:a", start_ns=start, end_ns=end, energy_uj=1, total_uj=1)
-    guests = roster.touching(np.array(rows), bin_)
+    guests = roster.touching([(bin_, np.array(rows))])
     if len(guests) == 0:
         return [Done(0.0, 0.0, 0.0, 0.0)] * len(works)
-    tokens = attendance(guests, bin_, waiting=None).tokens
+    tokens = attendances(guests)[0].tokens
     assert tokens is not None
     columns = (tokens.prefill, tokens.decode, tokens.context, tokens.present)
     return [Done(*one) for one in zip(*(column.tolist() for column in columns), strict=True)]

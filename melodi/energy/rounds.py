@@ -1,0 +1,123 @@
+"""Closes a round: the oldest bins of several domains at once, as one column of all their guests."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from melodi.energy.accounts import MinuteAccounts
+from melodi.energy.attribution import settle
+from melodi.energy.bins import NS_PER_SECOND, UJ_PER_JOULE, Bin
+from melodi.energy.columns import Rows
+from melodi.energy.domain_books import DomainBooks
+from melodi.energy.roster import END, LOAD_END, Guests, Roster
+from melodi.energy.settlement import ACTIVE, IDLE_SHARE, LOAD, Posting, Settlement
+from melodi.energy.tallies import Tallies
+
+TAIL_NS = 5 * NS_PER_SECOND
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A bin of a round."""
+
+    books: DomainBooks
+    bin: Bin
+    account: MinuteAccounts
+
+
+def close(turns: Sequence[Turn], roster: Roster, tallies: Tallies, *, kinds: int) -> Rows:
+    """Post a bin of each of some domains; gives the rows of the requests that were in them.
+
+    None hangs on another: it is the same as one after the other. `kinds` is how many policies
+    there are.
+    """
+    for turn in turns:
+        turn.account.measured_joules += turn.books.take(turn.bin) / UJ_PER_JOULE
+    measured = [one for one in turns if one.bin.energy_uj is not None]
+    rows = [_divide(measured, roster, tallies, kinds)] if measured else []
+    rows += [_lose(one, roster, tallies) for one in turns if one.bin.energy_uj is None]
+    return np.concatenate(rows)
+
+
+def _divide(turns: Sequence[Turn], roster: Roster, tallies: Tallies, kinds: int) -> Rows:
+    """Post the joules of measured bins."""
+    guests = roster.touching([(one.bin, one.books.present) for one in turns])
+    cases = [one.books.case(one.bin) for one in turns]
+    settlement = settle(cases, guests, kinds=kinds)
+    if len(guests):
+        _let_go(settlement, guests, roster)
+        cells = _cells(turns, guests, tallies)
+        tallies.add(cells, guests, cases, settlement)
+        _say_who_runs(cells, guests, roster, tallies)
+    for turn, last_ns, posting in zip(
+        turns, _last(guests, len(turns)), settlement.postings, strict=True
+    ):
+        idle_ns = turn.books.pass_by(turn.bin, last_ns)
+        _enter(turn.account, posting, tail=idle_ns is not None and idle_ns < TAIL_NS)
+    return guests.rows
+
+
+def _lose(turn: Turn, roster: Roster, tallies: Tallies) -> Rows:
+    """Pass over a bin that nobody measured: it has seconds, and no joules."""
+    guests = roster.touching([(turn.bin, turn.books.present)])
+    if len(guests):
+        cells = _cells([turn], guests, tallies)
+        tallies.lose(cells, guests, turn.bin.reason or "unmeasured")
+        _say_who_runs(cells, guests, roster, tallies)
+    turn.account.unmeasured_seconds += turn.bin.length_ns / NS_PER_SECOND
+    turn.books.pass_by(turn.bin, _last(guests, 1)[0])
+    return guests.rows
+
+
+def _cells(turns: Sequence[Turn], guests: Guests, tallies: Tallies) -> Rows:
+    domains = np.array([one.books.place for one in turns])
+    return tallies.cells(domains[guests.bin], guests.rows)
+
+
+def _let_go(settlement: Settlement, guests: Guests, roster: Roster) -> None:
+    """What those would get whose records are out is nobody's."""
+    gone = roster.gone[guests.rows]
+    for one in gone.nonzero()[0].tolist():
+        posting = settlement.postings[guests.bin.item(one)]
+        active, idle_share, load = settlement.parts[[ACTIVE, IDLE_SHARE, LOAD], one].tolist()
+        posting.active -= active
+        posting.idle_share -= idle_share
+        posting.load -= load
+        posting.unattributed += active + idle_share + load
+    settlement.parts[:, gone] = 0.0
+
+
+def _say_who_runs(cells: Rows, guests: Guests, roster: Roster, tallies: Tallies) -> None:
+    """A bin that had to close on somebody who runs may be wrong about all of him."""
+    ended = roster.ended[guests.rows]
+    if not ended.all():
+        tallies.explain(cells[~ended], "forced_close")
+
+
+def _last(guests: Guests, bins: int) -> list[float | None]:
+    """Until when anybody was served in each bin, in ns from its start; None: nobody was in it."""
+    last: list[float | None] = [None] * bins
+    if not len(guests):
+        return last
+    ends = guests.times[END]
+    if guests.waiting is not None:
+        ends = np.maximum(ends, guests.times[LOAD_END])
+    ends = np.minimum(ends, guests.length)
+    starts = guests.tables.starts
+    for number, end in zip(
+        guests.bin[starts].tolist(), np.maximum.reduceat(ends, starts).tolist(), strict=True
+    ):
+        last[number] = max(end, last[number] or end)
+    return last
+
+
+def _enter(account: MinuteAccounts, posting: Posting, *, tail: bool) -> None:
+    account.active_joules += posting.active
+    account.idle_share_joules += posting.idle_share
+    account.load_joules += posting.load
+    account.idle_joules += posting.idle
+    account.foreign_joules += posting.foreign
+    account.unattributed_joules += posting.unattributed
+    if tail:
+        account.tail_joules += posting.unattributed
