@@ -13,11 +13,12 @@ from melodi.energy.settlement import (
     ACTIVE,
     IDLE_SHARE,
     LOAD,
-    PARTS,
+    POLICIES,
     PREFILL,
     Case,
     Division,
     Posting,
+    Setting,
     Settlement,
     Table,
 )
@@ -37,12 +38,11 @@ def settle(cases: Sequence[Case], guests: Guests, *, kinds: int) -> Settlement:
     for table in tables:
         seated[table.bin].append(table)
     postings = [_post(case, some, guests) for case, some in zip(cases, seated, strict=True)]
-    settlement = Settlement(
-        postings, np.zeros((PARTS, len(guests))), np.zeros((2 * kinds, len(guests)))
-    )
+    settlement = Settlement(postings, np.zeros((POLICIES + 2 * kinds, len(guests))))
     if tables:
         _share_out(settlement, tables, guests)
-        bound(settlement, cases, seated, guests)
+        _account(settlement, tables, guests)
+        bound(settlement, cases, tables, guests)
     return settlement
 
 
@@ -67,6 +67,7 @@ def _post(case: Case, tables: Sequence[Table], guests: Guests) -> Posting:
             policy.learn(bin_, present[0].attendance, dynamic)
     for table in present:
         table.divisions = _divisions(table)
+    _seat(tables, guests, setting)
     parties = [one.party for one in present]
     claims = claim(dynamic, parties, setting.shares, exclusive=setting.exclusive)
     used = 0.0
@@ -82,6 +83,18 @@ def _post(case: Case, tables: Sequence[Table], guests: Guests) -> Posting:
         unwatched=claims.unwatched,
         dynamic=dynamic,
     )
+
+
+def _seat(tables: Sequence[Table], guests: Guests, setting: Setting) -> None:
+    """Count those who may have taken part in a bin, with those who wait for a load as one more."""
+    waiting = guests.waiting
+    seats = sum(
+        one.attendance.served + (waiting is not None and bool(waiting[one.part].any()))
+        for one in tables
+    )
+    for table in tables:
+        table.seats = seats
+        table.alone = seats == 1 and setting.all_ours and table.attendance.served > 0
 
 
 def _divisions(table: Table) -> list[Division]:
@@ -109,40 +122,35 @@ def _union(present: Sequence[Table], guests: Guests, length_ns: int) -> float:
 
 def _share_out(settlement: Settlement, tables: Sequence[Table], guests: Guests) -> None:
     """Give each table's joules to its members, and a load's to those who wait for it."""
-    parts, by_policy, spread = settlement.parts, settlement.by_policy, guests.tables.spread
-    kinds = len(by_policy) // 2
-    parts[IDLE_SHARE] = spread(np.array([one.idle_per_ns for one in tables])) * guests.tau
-    prefill, decode = _given(tables, [one.best for one in tables], guests)
-    parts[ACTIVE] = prefill + decode
-    parts[PREFILL] = prefill
-    several = spread(np.array([len(one.divisions) > 1 for one in tables]))
-    chosen = spread(np.array([-1 if one.best is None else one.best.policy for one in tables]))
-    for kind in range(kinds):
-        by_policy[kinds + kind] = parts[ACTIVE] * (chosen == kind)
+    sums, spread = settlement.sums, guests.tables.spread
+    sums[IDLE_SHARE] = spread(np.array([one.idle_per_ns for one in tables])) * guests.tau
+    best = [one.best for one in tables]
+    chosen = {one.policy for one in best if one is not None}
+    prefill, decode = _given(tables, best, guests)
+    sums[ACTIVE] = prefill + decode
+    sums[PREFILL] = prefill
+    places = spread(np.array([-1 if one is None else one.policy for one in best]))
+    several = spread(np.array([one.several for one in tables]))
+    for kind in range(settlement.kinds):
+        if kind in chosen:
+            settlement.divided[kind] = sums[ACTIVE] * (places == kind)
         if several.any():
-            whole = _given(tables, [_by(kind, one) for one in tables], guests).sum(axis=0)
-            by_policy[kind] = (whole + parts[IDLE_SHARE]) * several
+            prefill, decode = _given(tables, [one.by(kind) for one in tables], guests)
+            settlement.by_policy[kind] = (prefill + decode + sums[IDLE_SHARE]) * several
     if guests.waiting is not None:
-        loads = np.array([_load(one, guests) for one in tables])
-        parts[LOAD] = spread(loads) * guests.waiting
-    _account(settlement, tables, guests)
-
-
-def _by(kind: int, table: Table) -> Division | None:
-    """A policy's division of a table, or the best where it has none."""
-    return next((one for one in table.divisions if one.policy == kind), table.best)
+        sums[LOAD] = spread(np.array([_load(one, guests) for one in tables])) * guests.waiting
 
 
 def _given(tables: Sequence[Table], divisions: Sequence[Division | None], guests: Guests) -> Vector:
     """What the members of each table get by its division: for prefill, and for decoding."""
-    weights = [
-        np.zeros((2, table.part.stop - table.part.start)) if one is None else one.weights
-        for table, one in zip(tables, divisions, strict=True)
-    ]
-    rates = [
-        0.0 if one is None else table.joules / one.total
-        for table, one in zip(tables, divisions, strict=True)
-    ]
+    weights, rates = [], []
+    for table, one in zip(tables, divisions, strict=True):
+        if one is None:
+            weights.append(np.zeros((2, table.part.stop - table.part.start)))
+            rates.append(0.0)
+        else:
+            weights.append(one.weights)
+            rates.append(table.joules / one.total)
     given: Vector = np.concatenate(weights, axis=1) * guests.tables.spread(np.array(rates))
     return given
 
@@ -158,7 +166,7 @@ def _load(table: Table, guests: Guests) -> float:
 
 def _account(settlement: Settlement, tables: Sequence[Table], guests: Guests) -> None:
     """Add up what the guests of each bin received."""
-    sums = guests.tables.sums(settlement.parts[[ACTIVE, IDLE_SHARE, LOAD]]).T.tolist()
+    sums = guests.tables.sums(settlement.sums[: LOAD + 1]).T.tolist()
     for table, (active, idle_share, load) in zip(tables, sums, strict=True):
         posting = settlement.postings[table.bin]
         posting.active += active

@@ -31,50 +31,27 @@ CLAIM_DOUBT = 0.15
 
 
 def bound(
-    settlement: Settlement,
-    cases: Sequence[Case],
-    seated: Sequence[Sequence[Table]],
-    guests: Guests,
+    settlement: Settlement, cases: Sequence[Case], tables: Sequence[Table], guests: Guests
 ) -> None:
-    """Bound what each guest received; `seated` are the tables of each bin.
+    """Bound what each guest received.
 
     A guest that is alone: by the limits of power. Where several policies can divide: by what each
     of them gives, with a doubt. Else none or all of the dynamic energy.
     """
-    several, shared, seats = [], [], []
-    for case, tables in zip(cases, seated, strict=True):
-        count = sum(_seats(one, guests) for one in tables)
-        alone = count == 1 and case.setting.all_ours and tables[0].attendance.served > 0
-        if alone:
-            _bound_alone(settlement, case, guests, tables[0].part.start)
-        several += [not alone and len(one.divisions) > 1 for one in tables]
-        shared += [not alone and len(one.divisions) <= 1 for one in tables]
-        seats += [float(count)] * len(tables)
-    everybody = [one for tables in seated for one in tables]
-    dynamic = np.array([settlement.postings[one.bin].dynamic for one in everybody])
+    dynamic = np.array([settlement.postings[one.bin].dynamic for one in tables])
     most = guests.tables.spread(dynamic)
-    settlement.parts[EXCLUSIVE_HIGH] = most if guests.served is None else most * guests.served
-    if any(several):
-        _doubt(settlement, everybody, several, guests, seats=seats, dynamic=dynamic)
-    if any(shared):
-        least = [cases[one.bin].setting.least_watts / NS_PER_SECOND for one in everybody]
-        _bound_shared(settlement, shared, guests, seats=seats, watts_ns=least)
-
-
-def _seats(table: Table, guests: Guests) -> int:
-    """How many may take part at a table, with those who wait for a load as one more."""
-    waits = guests.waiting is not None and bool(guests.waiting[table.part].any())
-    return table.attendance.served + waits
+    settlement.sums[EXCLUSIVE_HIGH] = most if guests.served is None else most * guests.served
+    if any(one.several for one in tables):
+        _doubt(settlement, tables, guests, dynamic=dynamic)
+    if not all(one.several or one.alone for one in tables):
+        _bound_shared(settlement, cases, tables, guests)
+    for table in tables:
+        if table.alone:
+            _bound_alone(settlement, cases[table.bin], guests, table.part.start)
 
 
 def _doubt(
-    settlement: Settlement,
-    tables: Sequence[Table],
-    several: Sequence[bool],
-    guests: Guests,
-    *,
-    seats: Sequence[float],
-    dynamic: Vector,
+    settlement: Settlement, tables: Sequence[Table], guests: Guests, *, dynamic: Vector
 ) -> None:
     """How far a request's share of a bin may be off, whatever the policy.
 
@@ -82,42 +59,41 @@ def _doubt(
     left in the bin may have been in it for a half-width more or less. What a model got may be off
     because it was not the only one with a claim.
     """
-    spread, own = guests.tables.spread, settlement.parts[ACTIVE]
-    fitted = [one.best is not None and one.best.in_joules for one in tables]
+    spread, own = guests.tables.spread, settlement.sums[ACTIVE]
     claimed = guests.tables.sums(own)
     others = CLAIM_DOUBT * np.maximum(0.0, dynamic - claimed)
     claims = np.zeros(len(tables))
     np.divide(others, np.maximum(others, claimed), out=claims, where=claimed > 0)
-    doubling = np.where(fitted, DOUBT_FITTED, DOUBT_UNFITTED)
-    together = doubling * [math.log2(one) for one in seats] + claims
+    together = claims + [_of_company(one) for one in tables]
     half = guests.half_width
     at_edge = (guests.tau < guests.length) * (half / np.maximum(guests.tau, np.maximum(1.0, half)))
-    settlement.parts[DOUBT] = own * (at_edge + spread(together)) * spread(np.array(several))
+    several = spread(np.array([one.several for one in tables]))
+    settlement.sums[DOUBT] = own * (at_edge + spread(together)) * several
+
+
+def _of_company(table: Table) -> float:
+    """The doubt that comes of how many share the bin."""
+    fitted = table.best is not None and table.best.in_joules
+    return (DOUBT_FITTED if fitted else DOUBT_UNFITTED) * math.log2(max(1, table.seats))
 
 
 def _bound_shared(
-    settlement: Settlement,
-    shared: Sequence[bool],
-    guests: Guests,
-    *,
-    seats: Sequence[float],
-    watts_ns: Sequence[float],
+    settlement: Settlement, cases: Sequence[Case], tables: Sequence[Table], guests: Guests
 ) -> None:
     """None or all of the dynamic energy; of the idle power an equal part or, at times, all."""
-    parts, spread = settlement.parts, guests.tables.spread
+    sums, spread = settlement.sums, guests.tables.spread
     half, start, end = guests.half_width, guests.times[START], guests.times[END]
     surely_end = np.minimum(np.maximum(end - half, start + half), guests.length)
     shortest = np.maximum(surely_end - np.maximum(start + half, 0.0), 0.0)
     longest = overlaps(start - half, end + half, guests.length)
-    watts = spread(np.array(watts_ns))
-    here = spread(np.array(shared))
-    if guests.served is not None:
-        here = here & guests.served
-    point = parts[ACTIVE] + parts[IDLE_SHARE]
-    low = np.minimum(watts * shortest / spread(np.array(seats)), point)
-    high = np.maximum(parts[EXCLUSIVE_HIGH] + watts * longest, point)
-    parts[LOW] = np.where(here, low, parts[LOW])
-    parts[HIGH] = np.where(here, high, parts[HIGH])
+    watts = [cases[one.bin].setting.least_watts / NS_PER_SECOND for one in tables]
+    watts_ns, seats = spread(np.array(watts)), spread(np.array([one.seats for one in tables]))
+    here = spread(np.array([not one.several and not one.alone for one in tables]))
+    here = here if guests.served is None else here & guests.served
+    point = sums[ACTIVE] + sums[IDLE_SHARE]
+    sums[LOW] = np.where(here, np.minimum(watts_ns * shortest / seats, point), 0.0)
+    most = np.maximum(sums[EXCLUSIVE_HIGH] + watts_ns * longest, point)
+    sums[HIGH] = np.where(here, most, 0.0)
 
 
 def _bound_alone(settlement: Settlement, case: Case, guests: Guests, one: int) -> None:
@@ -126,7 +102,7 @@ def _bound_alone(settlement: Settlement, case: Case, guests: Guests, one: int) -
     Its dynamic joules may be below 0 where the bin's edges make it seem longer than it was:
     cutting those off would keep the errors of the other bins, which these make up for.
     """
-    bin_, parts, setting = case.bin, settlement.parts, case.setting
+    bin_, parts, setting = case.bin, settlement.sums, case.setting
     assert bin_.joules is not None
     half, length = bin_.half_width_ns, bin_.length_ns
     start, end = guests.times.item(START, one), guests.times.item(END, one)
@@ -141,7 +117,6 @@ def _bound_alone(settlement: Settlement, case: Case, guests: Guests, one: int) -
         max_watts=setting.max_watts,
     )
     point = parts.item(ACTIVE, one) + parts.item(IDLE_SHARE, one)
-    settlement.by_policy[: len(settlement.by_policy) // 2, one] = 0.0
     parts[LOW, one], parts[HIGH, one] = min(low, point), max(high, point)
     if shortest > 0:
         parts[EXCLUSIVE_LOW, one] = bin_.joules - setting.least_watts * length / NS_PER_SECOND

@@ -14,6 +14,9 @@ Times = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.intp]
 
 
+_FIRST = np.zeros(1, np.intp)
+
+
 @dataclass(frozen=True, slots=True)
 class Runs:
     """Parts of a column that follow one another; none is empty."""
@@ -25,12 +28,9 @@ class Runs:
     @classmethod
     def of_equal(cls, keys: Rows) -> "Runs":
         """A part for each stretch of equal keys."""
-        if len(keys) == 0 or keys[0] == keys[-1]:
-            return cls(np.zeros(min(1, len(keys)), np.intp), np.zeros(len(keys), np.intp))
-        new = keys[1:] != keys[:-1]
-        of = np.zeros(len(keys), np.intp)
-        new.cumsum(out=of[1:])
-        return cls(np.concatenate(([0], new.nonzero()[0] + 1)), of)
+        ends = (keys[1:] != keys[:-1]).nonzero()[0] + 1
+        starts = np.concatenate((_FIRST[: len(keys)], ends))
+        return cls(starts, np.arange(len(starts)).repeat(np.diff(starts, append=len(keys))))
 
     def __len__(self) -> int:
         return len(self.starts)

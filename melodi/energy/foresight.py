@@ -6,8 +6,18 @@ import numpy as np
 
 from melodi.energy.bins import NS_PER_SECOND, UJ_PER_JOULE, Bin, Interval
 from melodi.energy.columns import Vector, overlaps
-from melodi.energy.settlement import ACTIVE, EXCLUSIVE_HIGH, HIGH, IDLE_SHARE, LOW
-from melodi.energy.tally import COVERED, IDLE_WATTS, LOST, SAID, UNDIVIDED, UNKNOWN, Reasons, Tally
+from melodi.energy.settlement import (
+    ACTIVE,
+    COVERED,
+    EXCLUSIVE_HIGH,
+    HIGH,
+    IDLE_SHARE,
+    IDLE_WATTS,
+    LOST,
+    LOW,
+    UNDIVIDED,
+)
+from melodi.energy.tally import SAID, UNKNOWN, Reasons, Tally
 
 
 def foresee(

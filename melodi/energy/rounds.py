@@ -11,7 +11,7 @@ from melodi.energy.bins import NS_PER_SECOND, UJ_PER_JOULE, Bin
 from melodi.energy.columns import Rows
 from melodi.energy.domain_books import DomainBooks
 from melodi.energy.roster import END, LOAD_END, Guests, Roster
-from melodi.energy.settlement import ACTIVE, IDLE_SHARE, LOAD, Posting, Settlement
+from melodi.energy.settlement import LOAD, Posting, Settlement
 from melodi.energy.tallies import Tallies
 
 TAIL_NS = 5 * NS_PER_SECOND
@@ -78,14 +78,16 @@ def _cells(turns: Sequence[Turn], guests: Guests, tallies: Tallies) -> Rows:
 def _let_go(settlement: Settlement, guests: Guests, roster: Roster) -> None:
     """What those would get whose records are out is nobody's."""
     gone = roster.gone[guests.rows]
+    if not gone.any():
+        return
     for one in gone.nonzero()[0].tolist():
         posting = settlement.postings[guests.bin.item(one)]
-        active, idle_share, load = settlement.parts[[ACTIVE, IDLE_SHARE, LOAD], one].tolist()
+        active, idle_share, load = settlement.sums[: LOAD + 1, one].tolist()
         posting.active -= active
         posting.idle_share -= idle_share
         posting.load -= load
         posting.unattributed += active + idle_share + load
-    settlement.parts[:, gone] = 0.0
+    settlement.sums[:, gone] = 0.0
 
 
 def _say_who_runs(cells: Rows, guests: Guests, roster: Roster, tallies: Tallies) -> None:

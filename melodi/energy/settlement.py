@@ -14,6 +14,13 @@ ACTIVE, IDLE_SHARE, LOAD, PREFILL, LOW, HIGH, DOUBT, EXCLUSIVE_LOW, EXCLUSIVE_HI
 """What a request receives from a bin, in joules. PREFILL is a part of ACTIVE; the bounds are
 LOW and HIGH where one policy divides, else what every policy gives, with a DOUBT of its own."""
 PARTS = 9
+COVERED, LOST, LOAD_COVERED, COMPANY, ALONE_SLACK, UNDIVIDED, IDLE_WATTS = range(PARTS, PARTS + 7)
+"""Times in ns behind its parts, and the slack in joules of a run of bins in which it was alone.
+COMPANY is the time in service of all, weighed by its own part of the bin; of IDLE_WATTS only the
+last is kept, everything else adds up."""
+POLICIES = PARTS + 7
+"""Behind these, a row for each policy: what it would give, beside the bounds; 0 where those do
+alone. Then a row for each: the active joules that it divided."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,10 +102,23 @@ class Table:
     """By every policy that knows enough, the preferred one first."""
     joules: float = 0.0
     idle_per_ns: float = 0.0
+    seats: int = 0
+    """Of the bin: how many may have taken part, with each load as one more."""
+    alone: bool = False
+    """The only guest of the bin is all there was to work for."""
+
+    @property
+    def several(self) -> bool:
+        """Whether policies bound each other."""
+        return len(self.divisions) > 1 and not self.alone
 
     @property
     def best(self) -> Division | None:
         return self.divisions[0] if self.divisions else None
+
+    def by(self, policy: int) -> Division | None:
+        """A policy's division, or the best where it has none."""
+        return next((one for one in self.divisions if one.policy == policy), self.best)
 
     @property
     def party(self) -> Party:
@@ -129,10 +149,20 @@ class Settlement:
 
     postings: list[Posting]
     """Of each bin."""
-    parts: Vector
-    """A row for each of ACTIVE ... EXCLUSIVE_HIGH, a column for each guest."""
-    by_policy: Vector
-    """A row for each policy: what it would give, beside the bounds; 0 where those do alone.
-    Then a row for each: the active joules that it divided."""
+    sums: Vector
+    """A row for each of ACTIVE ... IDLE_WATTS and of the policies, a column for each guest."""
     alone: list[int] = field(default_factory=list)
     """The guests beside whom nobody can have been in service: all active energy is their own."""
+
+    @property
+    def kinds(self) -> int:
+        """How many policies there are."""
+        return (len(self.sums) - POLICIES) // 2
+
+    @property
+    def by_policy(self) -> Vector:
+        return self.sums[POLICIES : POLICIES + self.kinds]
+
+    @property
+    def divided(self) -> Vector:
+        return self.sums[POLICIES + self.kinds :]

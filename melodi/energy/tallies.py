@@ -6,22 +6,27 @@ import numpy as np
 
 from melodi.energy.columns import Rows, Times, Vector, grown, overlaps
 from melodi.energy.roster import END, LOAD_END, LOAD_START, START, Guests
-from melodi.energy.settlement import PARTS, Case, Settlement
-from melodi.energy.tally import (
-    ALONE,
+from melodi.energy.settlement import (
     ALONE_SLACK,
     COMPANY,
     COVERED,
-    FIRST_START,
     IDLE_WATTS,
-    LAST_END,
     LOAD_COVERED,
     LOST,
-    MARKS,
     POLICIES,
+    UNDIVIDED,
+    Case,
+    Settlement,
+)
+from melodi.energy.tally import (
+    ALONE,
+    FIRST_HALF,
+    FIRST_START,
+    LAST_END,
+    LAST_HALF,
+    MARKS,
     SAID,
     SEEN,
-    UNDIVIDED,
     UNKNOWN,
     DomainFacts,
     Reasons,
@@ -84,24 +89,21 @@ class Tallies:
     ) -> None:
         """Take everybody's parts of measured bins."""
         sums, marks = self._reached(cells, guests)
-        sums[:, :PARTS] += settlement.parts.T
-        sums[:, POLICIES:] += settlement.by_policy.T
-        sums[:, COVERED] += guests.tau
+        more = settlement.sums
+        more[COVERED] = guests.tau
         present = np.bincount(guests.bin, guests.tau, len(cases))
-        sums[:, COMPANY] += guests.tau * (present[guests.bin] / guests.length)
+        more[COMPANY] = guests.tau * (present[guests.bin] / guests.length)
         if guests.waiting is not None:
             load_start, load_end = guests.times[LOAD_START], guests.times[LOAD_END]
-            sums[:, LOAD_COVERED] += overlaps(load_start, load_end, guests.length)
+            more[LOAD_COVERED] = overlaps(load_start, load_end, guests.length)
         idle = [one.setting.idle_watts for one in cases]
         watts = np.array([UNKNOWN if one is None else one for one in idle])[guests.bin]
-        sums[:, IDLE_WATTS] = watts
         if None in idle:
-            sums[:, UNDIVIDED] += np.isnan(watts) * guests.length
+            more[UNDIVIDED] = np.isnan(watts) * guests.length
         for one in settlement.alone:
             if not marks[one, ALONE]:
                 # The edges of a run of bins may be off, in which nobody was beside it.
-                slack = idle_joules(watts[one], 2 * guests.half_width[one])
-                sums[one, ALONE_SLACK] += slack
+                more[ALONE_SLACK, one] = idle_joules(watts[one], 2 * guests.half_width[one])
         marks[:, ALONE] = 0
         marks[settlement.alone, ALONE] = 1
         words = [
@@ -110,6 +112,8 @@ class Tallies:
         ]
         if any(words):
             marks[:, SAID] |= np.array(words)[guests.bin]
+        sums += more.T
+        sums[:, IDLE_WATTS] = watts
         self._keep(cells, sums, marks)
 
     def explain(self, cells: Rows, word: str) -> None:
@@ -149,14 +153,14 @@ class Tallies:
     def _reached(self, cells: Rows, guests: Guests) -> tuple[Vector, Times]:
         """A copy of these cells, whose last bins these are, and the first of some."""
         sums, marks = self._cells(cells)
-        sides = guests.sides.T
-        new = marks[:, SEEN] == 0
-        if new.any():
+        start_ns, end_ns, half_ns = guests.sides
+        new = (marks[:, SEEN] == 0).nonzero()[0]
+        if len(new):
             sums[new] = 0.0
             sums[new, IDLE_WATTS] = UNKNOWN
-            marks[new, FIRST_START:LAST_END] = sides[new, ::2]
+            marks[new, FIRST_START], marks[new, FIRST_HALF] = start_ns[new], half_ns[new]
             marks[new, SEEN] = 1
-        marks[:, LAST_END:SAID] = sides[:, 1:]
+        marks[:, LAST_END], marks[:, LAST_HALF] = end_ns, half_ns
         return sums, marks
 
     def _grow(self, more: int, *, axis: int) -> None:

@@ -12,22 +12,22 @@ from melodi.energy.columns import Mask, Times, Vector
 from melodi.energy.record import Quality
 from melodi.energy.settlement import (
     ACTIVE,
+    ALONE_SLACK,
+    COVERED,
     DOUBT,
     EXCLUSIVE_HIGH,
     EXCLUSIVE_LOW,
     HIGH,
     IDLE_SHARE,
+    IDLE_WATTS,
     LOAD,
+    LOAD_COVERED,
+    LOST,
     LOW,
-    PARTS,
+    POLICIES,
+    UNDIVIDED,
 )
 
-COVERED, LOST, LOAD_COVERED, COMPANY, ALONE_SLACK, UNDIVIDED, IDLE_WATTS = range(PARTS, PARTS + 7)
-"""Sums of times in ns, and slack in joules, behind the parts of a settlement. COMPANY is the time
-in service of all that were in its bins, weighed by its own part of each. IDLE_WATTS is no sum, but
-that of its last bin."""
-POLICIES = PARTS + 7
-"""Behind the sums above: what each policy would give, then what each has divided."""
 FIRST_START, FIRST_HALF, LAST_END, LAST_HALF, SAID, SEEN, ALONE = range(7)
 """Marks: start and half-width of its first bin, end and half-width of its last; reasons as bits;
 whether there was a bin; whether nobody was beside it in its last."""
@@ -126,7 +126,7 @@ class Tally:
     estimates: Mapping[tuple[int, int], DomainFacts]
     """What told of a domain and a request for a while instead, if that was an estimate."""
     sums: Vector
-    """A table for each of the sums named above; joules and ns."""
+    """A table for each of a settlement's sums; joules and ns."""
     marks: Times
     """A table for each of the marks named above."""
 

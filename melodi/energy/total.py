@@ -11,10 +11,8 @@ import numpy.typing as npt
 
 from melodi.energy.columns import Mask, Vector
 from melodi.energy.record import DomainEnergy, EnergyRecord, Quality
-from melodi.energy.settlement import PREFILL
+from melodi.energy.settlement import COMPANY, COVERED, PREFILL
 from melodi.energy.tally import (
-    COMPANY,
-    COVERED,
     FIGURES,
     UNKNOWN,
     DomainFacts,
