@@ -128,7 +128,7 @@ def _tokens(
     if streamed.any():
         seen_before, seen = guests.arrived
         came = np.maximum(seen - 1.0, 0.0) - np.maximum(seen_before - 1.0, 0.0)
-        steps = _steps(guests, came, np.where(streamed, decoding, 0.0), unions)
+        steps = _steps(parts, came, streamed * decoding, unions)
         # Whoever was not seen had a token in each step.
         pace = tables.spread(np.divide(steps, unions, out=np.zeros_like(steps), where=steps > 0))
         rate = np.where(pace > 0, pace, decode_rate)
@@ -147,16 +147,12 @@ def _tokens(
     ]
 
 
-def _steps(guests: Guests, came: Vector, decoding: Vector, unions: Vector) -> Vector:
+def _steps(parts: Sequence[slice], came: Vector, decoding: Vector, unions: Vector) -> Vector:
     """The engine steps of each table's bin; 0 where nobody streamed, which leaves them unknown.
 
     The stream that decoded longest sets the pace of the engine while anybody was served.
     """
-    tables = guests.tables
-    longest = np.maximum.reduceat(decoding, tables.starts)
-    places = np.arange(len(decoding))
-    leads = np.minimum.reduceat(
-        np.where(decoding == tables.spread(longest), places, len(places)), tables.starts
-    )
+    leads = [part.start + int(decoding[part].argmax()) for part in parts]
+    longest = decoding[leads]
     pace = np.divide(came[leads], longest, out=np.zeros_like(longest), where=longest > 0)
     return pace * unions

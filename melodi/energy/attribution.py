@@ -130,13 +130,14 @@ def _share_out(settlement: Settlement, tables: Sequence[Table], guests: Guests) 
     sums[ACTIVE] = prefill + decode
     sums[PREFILL] = prefill
     places = spread(np.array([-1 if one is None else one.policy for one in best]))
-    several = spread(np.array([one.several for one in tables]))
+    several = [one.several for one in tables]
+    here = spread(np.array(several))
     for kind in range(settlement.kinds):
         if kind in chosen:
             settlement.divided[kind] = sums[ACTIVE] * (places == kind)
-        if several.any():
+        if any(several):
             prefill, decode = _given(tables, [one.by(kind) for one in tables], guests)
-            settlement.by_policy[kind] = (prefill + decode + sums[IDLE_SHARE]) * several
+            settlement.by_policy[kind] = (prefill + decode + sums[IDLE_SHARE]) * here
     if guests.waiting is not None:
         sums[LOAD] = spread(np.array([_load(one, guests) for one in tables])) * guests.waiting
 

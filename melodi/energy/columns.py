@@ -14,9 +14,6 @@ Times = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.intp]
 
 
-_FIRST = np.zeros(1, np.intp)
-
-
 @dataclass(frozen=True, slots=True)
 class Runs:
     """Parts of a column that follow one another; none is empty."""
@@ -29,8 +26,10 @@ class Runs:
     def of_equal(cls, keys: Rows) -> "Runs":
         """A part for each stretch of equal keys."""
         ends = (keys[1:] != keys[:-1]).nonzero()[0] + 1
-        starts = np.concatenate((_FIRST[: len(keys)], ends))
-        return cls(starts, np.arange(len(starts)).repeat(np.diff(starts, append=len(keys))))
+        if not len(ends):
+            return cls(np.zeros(min(1, len(keys)), np.intp), np.zeros(len(keys), np.intp))
+        edges = np.concatenate(((0,), ends, (len(keys),)))
+        return cls(edges[:-1], np.arange(len(ends) + 1).repeat(edges[1:] - edges[:-1]))
 
     def __len__(self) -> int:
         return len(self.starts)

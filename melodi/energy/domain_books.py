@@ -3,6 +3,7 @@
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,6 +20,22 @@ from melodi.energy.usage import UsageLog
 
 LEARNING_NS = 10 * NS_PER_SECOND
 MAX_OPEN_NS = 600 * NS_PER_SECOND
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A bin that is being closed."""
+
+    books: "DomainBooks"
+    bin: Bin
+    measured_uj: int
+    """What was measured since the last one."""
+    present: Rows
+    """Who may be in it."""
+    left: Rows
+    """Those of them who are in no later one."""
+    layer: int
+    """How many bins of the domain are closed together with it, and before it."""
 
 
 class DomainBooks:
@@ -39,8 +56,7 @@ class DomainBooks:
         self.usage = UsageLog()
         self.place = tallies.introduce(facts)
         """Its row in the tallies."""
-        self.present: Rows = np.zeros(0, np.intp)
-        """Who may be in the oldest bin."""
+        self._present: Rows = np.zeros(0, np.intp)
         self._tallies = tallies
         self._roster = roster
         self._new_policies = policies
@@ -68,7 +84,7 @@ class DomainBooks:
         """Another meter tells of the domain; what one calls idle says nothing of the other."""
         if facts.source != self.facts.source:
             self.idle = IdleLearner()
-        here = [*self.present.tolist(), *(row for _, row in self._coming)]
+        here = [*self._present.tolist(), *(row for _, row in self._coming)]
         self._tallies.change_meter(self.place, facts, here)
         self.facts = facts
 
@@ -106,21 +122,31 @@ class DomainBooks:
         if age_ns >= MAX_OPEN_NS:
             return bin_
         self._seat(bin_)
-        if not self._roster.ended[self.present].all() or self.usage.is_due(bin_, now_ns):
+        if not self._roster.ended[self._present].all() or self.usage.is_due(bin_, now_ns):
             return None
         if age_ns < LEARNING_NS and self._could_learn(bin_, now_ns - settle_ns):
             return None
         return bin_
 
-    def take(self, bin_: Bin) -> int:
-        """Take the oldest bin to close it; gives what was measured since the last, in uJ."""
+    def may_join(self, bin_: Bin) -> bool:
+        """Whether the oldest bin may be closed together with those before it.
+
+        That is so while nothing about idle power can be learned from any of them.
+        """
+        busy_ns = self._busy_ns
+        is_busy = busy_ns is not None and bin_.start_ns - busy_ns < self._quiet_ns
+        return is_busy and bin_.energy_uj is not None
+
+    def take(self, bin_: Bin, *, layer: int) -> Turn:
+        """Take the oldest bin out to close it."""
         self._open.popleft()
         self._seat(bin_)
         start_uj = bin_.total_uj - (bin_.energy_uj or 0)
         measured_uj = bin_.total_uj - (start_uj if self._closed_uj is None else self._closed_uj)
         self._closed_ns, self._closed_uj = bin_.end_ns, bin_.total_uj
         self._half_width_ns = bin_.half_width_ns
-        return measured_uj
+        present = self._present
+        return Turn(self, bin_, measured_uj, present, self._dismiss(bin_), layer)
 
     def case(self, bin_: Bin) -> Case:
         """What is known at the bin, and what makes its division less sure."""
@@ -136,11 +162,12 @@ class DomainBooks:
         )
         return Case(bin_, setting, self._policies_of, reasons)
 
-    def pass_by(self, bin_: Bin, last_ns: float | None) -> int | None:
-        """The bin is closed, and the last service in it ended `last_ns` after its start, if any.
+    def pass_by(self, turn: Turn, last_ns: float | None) -> int | None:
+        """A bin is closed, and the last service in it ended `last_ns` after its start, if any.
 
         Gives how long before the bin the last service ended, in ns; None: there was none yet.
         """
+        bin_ = turn.bin
         if last_ns is not None:
             busy_ns = bin_.start_ns + int(last_ns)
             self._busy_ns = max(busy_ns, self._busy_ns or busy_ns)
@@ -148,7 +175,7 @@ class DomainBooks:
         since_ns = idle_ns if idle_ns is not None else bin_.start_ns - (self._started_ns or 0)
         self.idle.feed(bin_, quiet=since_ns >= self._quiet_ns)
         self.usage.forget(bin_.end_ns)
-        self._dismiss(bin_)
+        self._roster.release(turn.left.tolist())
         return idle_ns
 
     def foresee(self, tally: Tally, domain: int, row: int, now_ns: int) -> None:
@@ -157,7 +184,7 @@ class DomainBooks:
             return
         coming = np.array([one for _, one in self._coming], np.intp)
         service = self._roster.service(row, now_ns)
-        everybody = self._roster.times[:2, np.concatenate((self.present, coming))]
+        everybody = self._roster.times[:2, np.concatenate((self._present, coming))]
         case = self.case(self._open[-1])
         unknown = {"idle_unknown"} if self.idle.watts is None else set()
         foresee(
@@ -178,21 +205,20 @@ class DomainBooks:
         while self._coming and self._coming[0][0] < until_ns:
             come.append(self._coming.popleft()[1])
         if come:
-            self.present = np.concatenate((self.present, np.array(come, np.intp)))
+            self._present = np.concatenate((self._present, np.array(come, np.intp)))
 
-    def _dismiss(self, bin_: Bin) -> None:
+    def _dismiss(self, bin_: Bin) -> Rows:
         """Nobody whose service ended well before the bin's end can be in a later one."""
-        if not len(self.present):
-            return
         past_ns = bin_.end_ns - bin_.half_width_ns
-        stays = self._roster.times[END, self.present] >= past_ns
-        if not stays.all():
-            left, self.present = self.present[~stays], self.present[stays]
-            self._roster.release(left.tolist())
+        stays = self._roster.times[END].take(self._present) >= past_ns
+        left: Rows = self._present[~stays]
+        if len(left):
+            self._present = self._present[stays]
+        return left
 
     def _could_learn(self, bin_: Bin, until_ns: int) -> bool:
         """Whether to wait a little, so that the first idle seconds of all are known as idle."""
-        if self.idle.watts is not None or len(self.present) or self._coming:
+        if self.idle.watts is not None or len(self._present) or self._coming:
             return False
         if self._busy_ns is not None and bin_.start_ns - self._busy_ns < self._quiet_ns:
             return False

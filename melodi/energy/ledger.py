@@ -4,15 +4,16 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
 from melodi.energy.accounts import MinuteAccounts
 from melodi.energy.bins import NS_PER_SECOND, Bin, Booked, Interval, Span
-from melodi.energy.domain_books import MAX_OPEN_NS, DomainBooks
+from melodi.energy.domain_books import MAX_OPEN_NS, DomainBooks, Turn
 from melodi.energy.policies import Policy
 from melodi.energy.roster import NOT_YET_NS, Roster
-from melodi.energy.rounds import Turn, close
+from melodi.energy.rounds import close
 from melodi.energy.tallies import Tallies
 from melodi.energy.tally import DomainFacts, Services, Tally
 from melodi.energy.total import Footprint, RequestEnergy, totals, unmeasured
@@ -20,6 +21,8 @@ from melodi.energy.usage import Usage
 
 MAX_SETTLE_NS = 3 * NS_PER_SECOND
 SILENCE_NS = 10 * NS_PER_SECOND
+BINS_AT_ONCE, GUESTS_AT_ONCE = 8, 500
+"""In a round: few enough for others not to wait long, and enough for calls to cost little."""
 NS_PER_MINUTE = 60 * NS_PER_SECOND
 LATEST_NS = MAX_OPEN_NS + SILENCE_NS
 """So long after its end nothing keeps a bin or a request open any more."""
@@ -152,21 +155,14 @@ class Ledger:
         accounts: dict[tuple[str, int], MinuteAccounts] = {}
         rows: set[int] = set()
         left = sys.maxsize if most is None else most
-        books = list(self._domains.values())
-        while ready := [
-            (one, bin_)
-            for one in books
-            if (bin_ := one.next_closable(now_ns, settle_ns=self.settle_ns)) is not None
-        ]:
-            if left == 0:
-                closing.more = True
-                break
-            books = [one for one, _ in ready]
-            turns = [self._book(*one, closing, accounts, wall_offset_ns) for one in ready[:left]]
-            left -= len(turns)
-            closed = close(turns, self._roster, self._tallies, kinds=len(self._versions))
-            rows.update(closed.tolist())
+        book = partial(self._book, closing, accounts, wall_offset_ns)
+        while turns := self._take(now_ns, most=left - len(closing.bins)):
+            kinds = len(self._versions)
+            rows.update(close(turns, self._roster, self._tallies, kinds=kinds, book=book).tolist())
             between()
+        closing.more = len(closing.bins) == left and any(
+            self._next(one, now_ns) for one in self._domains.values()
+        )
         closing.minutes = list(accounts.values())
         closing.touched = {one.id for one in self._entries.values() if one.row in rows}
         for name, energy in self._energies(self._settled(now_ns)):
@@ -204,22 +200,41 @@ class Ledger:
         services = Services.of([span], heard_ns=[one.heard_ns for one in books])
         return next(self._totals(tally, services, entry.domains))
 
+    def _next(self, books: DomainBooks, now_ns: int) -> Bin | None:
+        return books.next_closable(now_ns, settle_ns=self.settle_ns)
+
+    def _take(self, now_ns: int, *, most: int) -> list[Turn]:
+        """The oldest bin of each domain that has one to close; more of them while these are few."""
+        turns: list[Turn] = []
+        books, layer = list(self._domains.values()), 0
+        while books and (layer == 0 or _are_few(turns)):
+            ready = []
+            for one in books:
+                bin_ = self._next(one, now_ns) if len(turns) < most else None
+                if bin_ is None or (layer > 0 and not one.may_join(bin_)):
+                    continue
+                turns.append(one.take(bin_, layer=layer))
+                if bin_.energy_uj is not None:
+                    ready.append(one)
+            books, layer = ready, layer + 1
+        return turns
+
     def _book(
         self,
-        books: DomainBooks,
-        bin_: Bin,
         closing: Closing,
         accounts: dict[tuple[str, int], MinuteAccounts],
         wall_offset_ns: int,
-    ) -> Turn:
-        """Say in which minute a bin is booked, and by which idle power."""
+        bin_: Bin,
+        idle_watts: float | None,
+    ) -> MinuteAccounts:
+        """Say in which minute a bin is booked, and by which idle power; gives the account."""
         minute = (bin_.end_ns + wall_offset_ns) // NS_PER_MINUTE
-        booked = bin_.booked or Booked(minute, books.idle.watts)
+        booked = bin_.booked or Booked(minute, idle_watts)
         closing.bins.append(replace(bin_, booked=booked))
         key = (bin_.domain, booked.minute)
         if key not in accounts:
             accounts[key] = MinuteAccounts(domain=bin_.domain, minute=booked.minute)
-        return Turn(books, bin_, accounts[key])
+        return accounts[key]
 
     def _settled(self, now_ns: int) -> list[_Entry]:
         """Those who have ended, and for whom no more bins are waited for."""
@@ -282,3 +297,8 @@ class Ledger:
             policies=self._versions,
             reasons=self._tallies.reasons,
         )
+
+
+def _are_few(turns: Sequence[Turn]) -> bool:
+    guests = sum(len(one.present) for one in turns)
+    return len(turns) < BINS_AT_ONCE and guests < GUESTS_AT_ONCE

@@ -1,7 +1,6 @@
-"""Closes a round: the oldest bins of several domains at once, as one column of all their guests."""
+"""Closes a round: the oldest bins of all domains at once, as columns of all their guests."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -9,7 +8,7 @@ from melodi.energy.accounts import MinuteAccounts
 from melodi.energy.attribution import settle
 from melodi.energy.bins import NS_PER_SECOND, UJ_PER_JOULE, Bin
 from melodi.energy.columns import Rows
-from melodi.energy.domain_books import DomainBooks
+from melodi.energy.domain_books import Turn
 from melodi.energy.roster import END, LOAD_END, Guests, Roster
 from melodi.energy.settlement import LOAD, Posting, Settlement
 from melodi.energy.tallies import Tallies
@@ -17,56 +16,57 @@ from melodi.energy.tallies import Tallies
 TAIL_NS = 5 * NS_PER_SECOND
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """A bin of a round."""
-
-    books: DomainBooks
-    bin: Bin
-    account: MinuteAccounts
+Book = Callable[[Bin, float | None], MinuteAccounts]
 
 
-def close(turns: Sequence[Turn], roster: Roster, tallies: Tallies, *, kinds: int) -> Rows:
-    """Post a bin of each of some domains; gives the rows of the requests that were in them.
+def close(
+    turns: Sequence[Turn], roster: Roster, tallies: Tallies, *, kinds: int, book: Book
+) -> Rows:
+    """Post bins, those of each domain in order; gives the rows of the requests that were in them.
 
-    None hangs on another: it is the same as one after the other. `kinds` is how many policies
-    there are.
+    It is the same as one after the other. `kinds` is how many policies there are; `book` gives
+    the account of a bin that was split by an idle power.
     """
-    for turn in turns:
-        turn.account.measured_joules += turn.books.take(turn.bin) / UJ_PER_JOULE
     measured = [one for one in turns if one.bin.energy_uj is not None]
-    rows = [_divide(measured, roster, tallies, kinds)] if measured else []
-    rows += [_lose(one, roster, tallies) for one in turns if one.bin.energy_uj is None]
+    rows = [_divide(measured, roster, tallies, kinds, book)] if measured else []
+    rows += [_lose(one, roster, tallies, book) for one in turns if one.bin.energy_uj is None]
     return np.concatenate(rows)
 
 
-def _divide(turns: Sequence[Turn], roster: Roster, tallies: Tallies, kinds: int) -> Rows:
+def _divide(
+    turns: Sequence[Turn], roster: Roster, tallies: Tallies, kinds: int, book: Book
+) -> Rows:
     """Post the joules of measured bins."""
-    guests = roster.touching([(one.bin, one.books.present) for one in turns])
+    guests = roster.touching([(one.bin, one.present) for one in turns])
     cases = [one.books.case(one.bin) for one in turns]
     settlement = settle(cases, guests, kinds=kinds)
     if len(guests):
         _let_go(settlement, guests, roster)
         cells = _cells(turns, guests, tallies)
-        tallies.add(cells, guests, cases, settlement)
+        layers = np.array([one.layer for one in turns])[guests.bin]
+        tallies.add(cells, layers, guests, cases, settlement)
         _say_who_runs(cells, guests, roster, tallies)
-    for turn, last_ns, posting in zip(
-        turns, _last(guests, len(turns)), settlement.postings, strict=True
+    for turn, case, last_ns, posting in zip(
+        turns, cases, _last(guests, len(turns)), settlement.postings, strict=True
     ):
-        idle_ns = turn.books.pass_by(turn.bin, last_ns)
-        _enter(turn.account, posting, tail=idle_ns is not None and idle_ns < TAIL_NS)
+        account = book(turn.bin, case.setting.idle_watts)
+        account.measured_joules += turn.measured_uj / UJ_PER_JOULE
+        idle_ns = turn.books.pass_by(turn, last_ns)
+        _enter(account, posting, tail=idle_ns is not None and idle_ns < TAIL_NS)
     return guests.rows
 
 
-def _lose(turn: Turn, roster: Roster, tallies: Tallies) -> Rows:
+def _lose(turn: Turn, roster: Roster, tallies: Tallies, book: Book) -> Rows:
     """Pass over a bin that nobody measured: it has seconds, and no joules."""
-    guests = roster.touching([(turn.bin, turn.books.present)])
+    guests = roster.touching([(turn.bin, turn.present)])
     if len(guests):
         cells = _cells([turn], guests, tallies)
         tallies.lose(cells, guests, turn.bin.reason or "unmeasured")
         _say_who_runs(cells, guests, roster, tallies)
-    turn.account.unmeasured_seconds += turn.bin.length_ns / NS_PER_SECOND
-    turn.books.pass_by(turn.bin, _last(guests, 1)[0])
+    account = book(turn.bin, turn.books.idle.watts)
+    account.measured_joules += turn.measured_uj / UJ_PER_JOULE
+    account.unmeasured_seconds += turn.bin.length_ns / NS_PER_SECOND
+    turn.books.pass_by(turn, _last(guests, 1)[0])
     return guests.rows
 
 

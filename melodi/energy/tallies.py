@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from melodi.energy.columns import Rows, Times, Vector, grown, overlaps
+from melodi.energy.columns import Rows, Runs, Times, Vector, grown, overlaps
 from melodi.energy.roster import END, LOAD_END, LOAD_START, START, Guests
 from melodi.energy.settlement import (
     ALONE_SLACK,
@@ -77,19 +77,24 @@ class Tallies:
 
     def lose(self, cells: Rows, guests: Guests, reason: str) -> None:
         """Nobody measured their bins."""
-        sums, marks = self._reached(cells, guests)
         half = guests.half_width
         start, end = guests.times[START] - half, guests.times[END] + half
+        sums, marks = self._reached(cells, guests.sides)
         sums[:, LOST] += overlaps(start, np.maximum(start, end), guests.length)
         marks[:, SAID] |= self.reasons.bits(reason)
         self._keep(cells, sums, marks)
 
     def add(
-        self, cells: Rows, guests: Guests, cases: Sequence[Case], settlement: Settlement
+        self,
+        cells: Rows,
+        layers: Rows,
+        guests: Guests,
+        cases: Sequence[Case],
+        settlement: Settlement,
     ) -> None:
-        """Take everybody's parts of measured bins."""
-        sums, marks = self._reached(cells, guests)
-        more = settlement.sums
+        """Take everybody's parts of measured bins, of a cell in the order of their layers."""
+        more, alone = settlement.sums, np.zeros(len(guests), np.bool_)
+        alone[settlement.alone] = True
         more[COVERED] = guests.tau
         present = np.bincount(guests.bin, guests.tau, len(cases))
         more[COMPANY] = guests.tau * (present[guests.bin] / guests.length)
@@ -100,21 +105,20 @@ class Tallies:
         watts = np.array([UNKNOWN if one is None else one for one in idle])[guests.bin]
         if None in idle:
             more[UNDIVIDED] = np.isnan(watts) * guests.length
-        for one in settlement.alone:
-            if not marks[one, ALONE]:
-                # The edges of a run of bins may be off, in which nobody was beside it.
-                more[ALONE_SLACK, one] = idle_joules(watts[one], 2 * guests.half_width[one])
-        marks[:, ALONE] = 0
-        marks[settlement.alone, ALONE] = 1
-        words = [
+        # The edges of a run of bins may be off, in which nobody was beside it.
+        more[ALONE_SLACK] = idle_joules(watts, 2 * guests.half_width) * alone
+        words = np.array([
             self.reasons.bits(*case.doubts(unwatched=posting.unwatched))
             for case, posting in zip(cases, settlement.postings, strict=True)
-        ]
-        if any(words):
-            marks[:, SAID] |= np.array(words)[guests.bin]
-        sums += more.T
-        sums[:, IDLE_WATTS] = watts
-        self._keep(cells, sums, marks)
+        ])[guests.bin]  # fmt: skip
+        for part in Runs.of_equal(layers).parts:
+            sums, marks = self._reached(cells[part], guests.sides[:, part])
+            more[ALONE_SLACK, part] *= marks[:, ALONE] == 0
+            marks[:, ALONE] = alone[part]
+            marks[:, SAID] |= words[part]
+            sums += more[:, part].T
+            sums[:, IDLE_WATTS] = watts[part]
+            self._keep(cells[part], sums, marks)
 
     def explain(self, cells: Rows, word: str) -> None:
         """Say why what these requests got is less sure than it might be."""
@@ -150,10 +154,10 @@ class Tallies:
         self._sums.reshape(-1, self._sums.shape[-1])[cells] = sums
         self._marks.reshape(-1, MARKS)[cells] = marks
 
-    def _reached(self, cells: Rows, guests: Guests) -> tuple[Vector, Times]:
+    def _reached(self, cells: Rows, sides: Times) -> tuple[Vector, Times]:
         """A copy of these cells, whose last bins these are, and the first of some."""
         sums, marks = self._cells(cells)
-        start_ns, end_ns, half_ns = guests.sides
+        start_ns, end_ns, half_ns = sides
         new = (marks[:, SEEN] == 0).nonzero()[0]
         if len(new):
             sums[new] = 0.0
