@@ -245,23 +245,21 @@ def _edge_slack(tally: Tally) -> Vector:
 
 
 def _ranks(tally: Tally, services: Services, *, gap: Mask) -> Times:
-    """The rank of each quality."""
+    """The rank of each quality: the worst that anything makes it."""
     refreshes = services.length_ns / tally.of_facts(lambda one: one.refresh_ns)
-    counter, estimated = (
-        tally.of_facts(lambda one: one.counter),
-        tally.of_facts(lambda one: one.estimated),
-    )
-    known = [
-        (tally.sums[COVERED] == 0, Quality.NONE),
-        (estimated, Quality.ESTIMATED),
-        (gap, Quality.GAP),
-        (refreshes < INTERPOLATED_REFRESHES, Quality.SUB_SENSOR),
-        (~counter | (refreshes < MEASURED_REFRESHES), Quality.INTERPOLATED),
-    ]
-    ranks = np.full(tally.marks[SEEN].shape, RANKS[Quality.MEASURED])
-    for here, quality in reversed(known):
-        ranks = np.where(here, RANKS[quality], ranks)
-    return ranks
+    few = (refreshes < MEASURED_REFRESHES) * RANKS[Quality.INTERPOLATED]
+    fewer = (refreshes < INTERPOLATED_REFRESHES) * RANKS[Quality.SUB_SENSOR]
+    ranks = np.maximum(np.maximum(few, fewer), tally.of_facts(_best_rank))
+    ranks = np.maximum(ranks, gap * RANKS[Quality.GAP])
+    worst: Times = np.maximum(ranks, (tally.sums[COVERED] == 0) * RANKS[Quality.NONE])
+    return worst
+
+
+def _best_rank(facts: DomainFacts) -> int:
+    """The rank of the best quality that a sensor can have."""
+    if facts.estimated:
+        return RANKS[Quality.ESTIMATED]
+    return RANKS[Quality.MEASURED if facts.counter else Quality.INTERPOLATED]
 
 
 def idle_joules(idle_watts: Vector, ns: Vector | Times) -> Vector:

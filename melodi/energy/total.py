@@ -1,6 +1,6 @@
 """Sums requests' domains into the figures of their records; a sum with an unknown is unknown."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import reduce
 from operator import attrgetter, or_
@@ -24,10 +24,8 @@ from melodi.energy.tally import (
 
 KINDS = ("gpu", "cpu", "dram", "platform")
 _QUALITIES = tuple(Quality)
-_SUMS = (
-    *("energy_joules", *FIGURES[1:-1], "prefill_joules", "decode_joules"),
-    *("gpu_joules", "cpu_joules", "dram_joules", "concurrency_mean"),
-)
+_SUMS = ("energy_joules", *FIGURES[1:-1], "prefill_joules", "decode_joules", "concurrency_mean")
+_SUMS_OF_KINDS = {"gpu": "gpu_joules", "cpu": "cpu_joules", "dram": "dram_joules"}
 SENSOR_UNCERTAINTY = 0.05
 """Systematic error of the sensor itself where nothing better is known (MEASUREMENT: section 4)."""
 
@@ -93,7 +91,9 @@ class Footprint:
 
     origin: str
     name: str
-    places: Mapping[str, tuple[int, ...]]
+    sums: tuple[str, ...]
+    """The figures of a record that add up its domains: of all, then of each kind."""
+    places: tuple[list[int], ...]
     """Where the domains of each kind stand."""
     uncertainty: float | None
     """The sensors' systematic error; exact for the simulator, unknown for an estimate."""
@@ -105,12 +105,14 @@ class Footprint:
         if len(origins) > 1:
             raise ValueError("a record cannot mix simulated and sensed domains; list its devices")
         kinds = {one.kind for one in facts}
+        summed = [kind for kind in _SUMS_OF_KINDS if kind in kinds]
         origin = origins.pop()
         uncertainty = 0.0 if origin == "simulator" else SENSOR_UNCERTAINTY
         return cls(
             origin,
             "+".join(kind for kind in KINDS if kind in kinds),
-            {kind: tuple(k for k, one in enumerate(facts) if one.kind == kind) for kind in kinds},
+            (*_SUMS, *(_SUMS_OF_KINDS[kind] for kind in summed)),
+            tuple([k for k, one in enumerate(facts) if one.kind == kind] for kind in summed),
             None if any(one.estimated for one in facts) else uncertainty,
         )
 
@@ -154,7 +156,7 @@ def totals(
             policy_version=policies[most][1],
             quality=_QUALITIES[max(ranks)],
             quality_reasons=reasons.words(reduce(or_, bits)),
-            **dict(zip(_SUMS, sums, strict=True)),
+            **dict(zip(footprint.sums, sums, strict=True)),
         )
 
 
@@ -181,27 +183,21 @@ def _domain(
 
 
 def _sums(tally: Tally, table: Vector, footprint: Footprint, first_seen: Mask) -> Vector:
-    """What each record says of all domains together, in the order of _SUMS."""
+    """What each record says of all domains together, in the order of the footprint's sums."""
     sums = table[:-1].sum(axis=1)
     active = sums[FIGURES.index("active_joules")]
     split = first_seen & ~np.isnan(active)
     prefill = np.where(split, tally.sums[PREFILL].sum(axis=0), UNKNOWN)
-    of_kinds = [
-        table[0, list(places)].sum(axis=0) if places else np.full_like(active, UNKNOWN)
-        for places in (footprint.places.get(kind, ()) for kind in ("gpu", "cpu", "dram"))
-    ]
-    return np.array((*sums, prefill, active - prefill, *of_kinds, _concurrency(tally)))
+    of_kinds = [table[0, places].sum(axis=0) for places in footprint.places]
+    return np.array((*sums, prefill, active - prefill, _concurrency(tally), *of_kinds))
 
 
 def _concurrency(tally: Tally) -> Vector:
     """Mean number of requests in service while each was, where its bins were measured best."""
-    covered, company = tally.sums[COVERED], tally.sums[COMPANY]
-    best = covered.argmax(axis=0)
-    covered_ns, company_ns = (
-        np.take_along_axis(one, best[None], 0)[0] for one in (covered, company)
-    )
-    mean: Vector = np.full_like(covered_ns, UNKNOWN)
-    np.divide(company_ns, covered_ns, out=mean, where=covered_ns > 0)
+    covered = tally.sums[COVERED]
+    best = covered.argmax(axis=0), np.arange(covered.shape[1])
+    mean: Vector = np.full(covered.shape[1], UNKNOWN)
+    np.divide(tally.sums[COMPANY][best], covered[best], out=mean, where=covered[best] > 0)
     return mean
 
 
