@@ -511,6 +511,79 @@ def test_when_the_books_are_turned_does_not_change_what_they_say(
         assert slowly.sum(account) == pytest.approx(at_once.sum(account), abs=1e-9)
 
 
+@given(mixes(), st.lists(st.integers(0, 99), min_size=2, max_size=3), st.floats(0, 400))
+def test_bins_closed_together_say_what_they_say_one_at_a_time(
+    mix: tuple[list[int | None], list[Span]], phases: list[int], idle_watts: float
+) -> None:
+    """To the last digit, for domains whose bins overlap: the same records and accounts."""
+    energies, spans = mix
+    names = [f"gpu:{k}" for k in range(len(phases))]
+
+    def told() -> Ledger:
+        ledger = ledger_with(*map(facts, names), idle_watts=dict.fromkeys(names, idle_watts))
+        for one in spans:
+            ledger.begin(one.request, names, min(part.start_ns for part in one.parts))
+        for name, phase_ms in zip(names, phases, strict=True):
+            for bin_ in bins_of(energies, domain=name):
+                shift_ns = phase_ms * MS
+                ledger.add(
+                    replace(
+                        bin_,
+                        start_ns=bin_.start_ns + shift_ns,
+                        end_ns=bin_.end_ns + shift_ns,
+                        half_width_ns=10 * MS,
+                    )
+                )
+        for one in spans:
+            ledger.end(one.request, one)
+        return ledger
+
+    later_ns = START_NS + 2 * MAX_OPEN_NS
+    together = Books.of([told().advance(later_ns, wall_offset_ns=0)])
+    ledger, closings = told(), []
+    while not closings or closings[-1].more:
+        closings.append(ledger.advance(later_ns, wall_offset_ns=0, most=1))
+    one_by_one = Books.of(closings)
+    assert len(closings) == len(names) * len(energies)
+    assert together.final == one_by_one.final
+    for name in names:
+        for account in ("measured_joules", "active_joules", "load_joules", "unattributed_joules"):
+            assert together.sum(account, name) == pytest.approx(one_by_one.sum(account, name))
+
+
+def test_the_bins_of_a_busy_domain_close_in_few_rounds_and_others_one_by_one() -> None:
+    """Bins between which idle power may be learned wait for each other."""
+    ledger = ledger_with(idle_watts={GPU: 100.0})
+    ledger.begin("r", [GPU], START_NS)
+    for bin_ in bins_of([20_000_000] * 17 + [10_000_000] * 108):
+        ledger.add(bin_)
+    ledger.end("r", span("r", 0, 1_700))
+    rounds: list[None] = []
+    ledger.advance(START_NS + 20 * SECOND, wall_offset_ns=0, between=lambda: rounds.append(None))
+    quiet, busy = 9, 125 - 9
+    assert len(rounds) < quiet + busy / 4
+    assert len(rounds) > quiet
+
+
+def test_what_is_posted_of_many_is_what_is_posted_of_each() -> None:
+    """Requests on one domain or two, in a load, or never served."""
+    ledger = ledger_with(facts(), facts("gpu:b", max_watts=700.0), idle_watts={GPU: 50.0})
+    load = Interval(START_NS - 300 * MS, START_NS)
+    spans = [span("a", 0, 250, load=load), span("b", 100, 400), span("c", 200, 200)]
+    spans.append(span("d", 0, 900, first_token_ns=START_NS + 120 * MS))
+    for one, domains in zip(spans, ([GPU], [GPU, "gpu:b"], ["gpu:b"], []), strict=True):
+        ledger.begin(one.request, domains, START_NS - 300 * MS)
+        ledger.end(one.request, one)
+    ledger.begin("runs", [GPU, "gpu:b"], START_NS + 150 * MS)
+    for name in (GPU, "gpu:b"):
+        for bin_ in bins_of([10_000_000, None, 20_000_000, 20_000_000], domain=name):
+            ledger.add(bin_)
+    final = ledger.advance(START_NS + SECOND, wall_offset_ns=0).final
+    left = [one.request for one in spans if one.request not in final]
+    assert left == ["a", "b", "c"]
+    assert ledger.posted(left) == {name: ledger.posted([name])[name] for name in left}
+
+
 def test_rows_are_given_out_again_and_nothing_of_the_last_request_is_left_in_them() -> None:
     """A thousand requests one after the other have a joule each, and no more memory than a few."""
     ledger = ledger_with(idle_watts={GPU: 0.0})
