@@ -100,7 +100,8 @@ class DomainBooks:
         while self._coming and self._coming[-1][0] > sent_ns:
             later.append(self._coming.pop())
         self._coming.append((sent_ns, row))
-        self._coming.extend(reversed(later))
+        if later:
+            self._coming.extend(reversed(later))
         if sent_ns < self.settled_ns:
             cells = self._tallies.cells(self.place, np.array([row], np.intp))
             self._tallies.explain(cells, "late")

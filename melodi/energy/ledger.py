@@ -149,7 +149,7 @@ class Ledger:
         """Close what can be closed, at most `most` bins.
 
         `wall_offset_ns` is wall time minus monotonic time; `between` is called after each round of
-        bins, one of each domain, and each request that became final.
+        bins and each request that became final.
         """
         closing = Closing()
         accounts: dict[tuple[str, int], MinuteAccounts] = {}
@@ -157,8 +157,7 @@ class Ledger:
         left = sys.maxsize if most is None else most
         book = partial(self._book, closing, accounts, wall_offset_ns)
         while turns := self._take(now_ns, most=left - len(closing.bins)):
-            kinds = len(self._versions)
-            rows.update(close(turns, self._roster, self._tallies, kinds=kinds, book=book).tolist())
+            rows.update(close(turns, self._roster, self._tallies, book=book).tolist())
             between()
         closing.more = len(closing.bins) == left and any(
             self._next(one, now_ns) for one in self._domains.values()

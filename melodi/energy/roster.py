@@ -111,14 +111,15 @@ class Roster:
             self.counts[:, row] = NOTHING
         elif work is not None:
             prefill = work.prefill_ns(start_ns, end_ns, first_token_ns=first_ns)
+            per_piece = work.per_piece
             self.counts[:, row] = (
                 work.input_tokens,
                 work.prefill_tokens / (prefill[1] - prefill[0]),
                 max(0, work.output_tokens - 1) / max(1, end_ns - prefill[1]),
-                work.per_piece,
+                per_piece,
                 1.0,
             )
-            if work.per_piece > 0:
+            if per_piece > 0:
                 self._arrivals.put(row, work.arrivals_ns, start_ns, end_ns)
         self.times[:, row] = (start_ns, end_ns, *prefill, *load)
         self.group[row] = self._number(Group(span.backend, span.model))

@@ -15,31 +15,26 @@ from melodi.energy.tallies import Tallies
 
 TAIL_NS = 5 * NS_PER_SECOND
 
-
 Book = Callable[[Bin, float | None], MinuteAccounts]
 
 
-def close(
-    turns: Sequence[Turn], roster: Roster, tallies: Tallies, *, kinds: int, book: Book
-) -> Rows:
+def close(turns: Sequence[Turn], roster: Roster, tallies: Tallies, *, book: Book) -> Rows:
     """Post bins, those of each domain in order; gives the rows of the requests that were in them.
 
-    It is the same as one after the other. `kinds` is how many policies there are; `book` gives
-    the account of a bin that was split by an idle power.
+    It is the same as one after the other. `book` gives the account of a bin that was split by
+    some idle power.
     """
     measured = [one for one in turns if one.bin.energy_uj is not None]
-    rows = [_divide(measured, roster, tallies, kinds, book)] if measured else []
+    rows = [_divide(measured, roster, tallies, book)] if measured else []
     rows += [_lose(one, roster, tallies, book) for one in turns if one.bin.energy_uj is None]
     return np.concatenate(rows)
 
 
-def _divide(
-    turns: Sequence[Turn], roster: Roster, tallies: Tallies, kinds: int, book: Book
-) -> Rows:
+def _divide(turns: Sequence[Turn], roster: Roster, tallies: Tallies, book: Book) -> Rows:
     """Post the joules of measured bins."""
     guests = roster.touching([(one.bin, one.present) for one in turns])
     cases = [one.books.case(one.bin) for one in turns]
-    settlement = settle(cases, guests, kinds=kinds)
+    settlement = settle(cases, guests, kinds=tallies.kinds)
     if len(guests):
         _let_go(settlement, guests, roster)
         cells = _cells(turns, guests, tallies)

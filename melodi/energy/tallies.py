@@ -42,6 +42,7 @@ class Tallies:
     """
 
     def __init__(self, *, policies: int) -> None:
+        self.kinds = policies
         self.reasons = Reasons()
         self._facts: list[DomainFacts] = []
         self._sums = np.zeros((0, 64, POLICIES + 2 * policies))
@@ -93,29 +94,23 @@ class Tallies:
         settlement: Settlement,
     ) -> None:
         """Take everybody's parts of measured bins, of a cell in the order of their layers."""
-        more, alone = settlement.sums, np.zeros(len(guests), np.bool_)
-        alone[settlement.alone] = True
-        more[COVERED] = guests.tau
-        present = np.bincount(guests.bin, guests.tau, len(cases))
-        more[COMPANY] = guests.tau * (present[guests.bin] / guests.length)
-        if guests.waiting is not None:
-            load_start, load_end = guests.times[LOAD_START], guests.times[LOAD_END]
-            more[LOAD_COVERED] = overlaps(load_start, load_end, guests.length)
         idle = [one.setting.idle_watts for one in cases]
         watts = np.array([UNKNOWN if one is None else one for one in idle])[guests.bin]
-        if None in idle:
-            more[UNDIVIDED] = np.isnan(watts) * guests.length
-        # The edges of a run of bins may be off, in which nobody was beside it.
-        more[ALONE_SLACK] = idle_joules(watts, 2 * guests.half_width) * alone
-        words = np.array([
+        _fill(settlement, guests, watts, bins=len(cases))
+        alone = np.zeros(len(guests), np.bool_)
+        alone[settlement.alone] = True
+        words = [
             self.reasons.bits(*case.doubts(unwatched=posting.unwatched))
             for case, posting in zip(cases, settlement.postings, strict=True)
-        ])[guests.bin]  # fmt: skip
+        ]
+        said = np.array(words)[guests.bin]
+        more = settlement.sums
         for part in Runs.of_equal(layers).parts:
             sums, marks = self._reached(cells[part], guests.sides[:, part])
+            # The edges of a run of bins may be off, in which nobody was beside it.
             more[ALONE_SLACK, part] *= marks[:, ALONE] == 0
             marks[:, ALONE] = alone[part]
-            marks[:, SAID] |= words[part]
+            marks[:, SAID] |= said[part]
             sums += more[:, part].T
             sums[:, IDLE_WATTS] = watts[part]
             self._keep(cells[part], sums, marks)
@@ -170,3 +165,18 @@ class Tallies:
     def _grow(self, more: int, *, axis: int) -> None:
         self._sums = grown(self._sums, more, axis=axis)
         self._marks = grown(self._marks, more, axis=axis)
+
+
+def _fill(settlement: Settlement, guests: Guests, watts: Vector, *, bins: int) -> None:
+    """The times of each guest in its bin, and the slack of its edges, behind its joules."""
+    sums = settlement.sums
+    sums[COVERED] = guests.tau
+    present = np.bincount(guests.bin, guests.tau, bins)
+    sums[COMPANY] = guests.tau * (present[guests.bin] / guests.length)
+    sums[UNDIVIDED] = np.isnan(watts) * guests.length
+    if guests.waiting is not None:
+        load_start, load_end = guests.times[LOAD_START], guests.times[LOAD_END]
+        sums[LOAD_COVERED] = overlaps(load_start, load_end, guests.length)
+    if settlement.alone:
+        one = settlement.alone
+        sums[ALONE_SLACK, one] = idle_joules(watts[one], 2 * guests.half_width[one])
