@@ -210,6 +210,8 @@ class DomainBooks:
 
     def _dismiss(self, bin_: Bin) -> Rows:
         """Nobody whose service ended well before the bin's end can be in a later one."""
+        if not len(self._present):
+            return self._present
         past_ns = bin_.end_ns - bin_.half_width_ns
         stays = self._roster.times[END].take(self._present) >= past_ns
         left: Rows = self._present[~stays]

@@ -160,7 +160,7 @@ class Ledger:
             rows.update(close(turns, self._roster, self._tallies, book=book).tolist())
             between()
         closing.more = len(closing.bins) == left and any(
-            self._next(one, now_ns) for one in self._domains.values()
+            one.next_closable(now_ns, settle_ns=self.settle_ns) for one in self._domains.values()
         )
         closing.minutes = list(accounts.values())
         closing.touched = {one.id for one in self._entries.values() if one.row in rows}
@@ -199,9 +199,6 @@ class Ledger:
         services = Services.of([span], heard_ns=[one.heard_ns for one in books])
         return next(self._totals(tally, services, entry.domains))
 
-    def _next(self, books: DomainBooks, now_ns: int) -> Bin | None:
-        return books.next_closable(now_ns, settle_ns=self.settle_ns)
-
     def _take(self, now_ns: int, *, most: int) -> list[Turn]:
         """The oldest bin of each domain that has one to close; more of them while these are few."""
         turns: list[Turn] = []
@@ -209,8 +206,8 @@ class Ledger:
         while books and (layer == 0 or _are_few(turns)):
             ready = []
             for one in books:
-                bin_ = self._next(one, now_ns) if len(turns) < most else None
-                if bin_ is None or (layer > 0 and not one.may_join(bin_)):
+                bin_ = one.next_closable(now_ns, settle_ns=self.settle_ns)
+                if bin_ is None or len(turns) == most or (layer > 0 and not one.may_join(bin_)):
                     continue
                 turns.append(one.take(bin_, layer=layer))
                 if bin_.energy_uj is not None:

@@ -63,6 +63,20 @@ class Guests:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @classmethod
+    def none(cls) -> "Guests":
+        """Nobody."""
+        rows, column = np.zeros(0, np.intp), np.zeros(0)
+        times, counts, arrived = (np.zeros((height, 0)) for height in (6, 5, 2))
+        sides = np.zeros((3, 0), np.int64)
+        runs = Runs.of_equal(rows)
+        return cls(
+            rows, rows, runs, [], times, counts, arrived, sides, column, column, column, None, None
+        )
+
+
+NOBODY = Guests.none()
+
 
 class Roster:
     """Gives each request a row, and the row out again once nobody holds it."""
@@ -147,6 +161,8 @@ class Roster:
         Their service, or the load they waited for, may overlap the bin.
         """
         rows = np.concatenate([some for _, some in asked])
+        if not len(rows):
+            return NOBODY
         number = np.arange(len(asked)).repeat([len(some) for _, some in asked])
         sides = np.array([(one.start_ns, one.end_ns, one.half_width_ns) for one, _ in asked]).T
         times = self.times.take(rows, axis=1)
