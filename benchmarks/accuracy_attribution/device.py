@@ -4,6 +4,7 @@ from random import Random
 
 from benchmarks.accuracy_attribution.scenario import MS, Scenario
 from collectors.base import Domain, Kind, Measure, Origin
+from melodi.inference.engine_meter import EngineCounters
 from melodi.simulator.core import Core
 from melodi.simulator.jobs import Event, Submission, Truth
 from melodi.simulator.settings import SimulatorSettings
@@ -78,6 +79,18 @@ class Device:
         renewed_ns = at_ns - (at_ns - self._phase_ns) % self._refresh_ns
         dynamic = sum(self._dynamic_uj(core, renewed_ns) for core in self._cores)
         return round(dynamic + self._foreign_uj(renewed_ns) + self._idle_uj(renewed_ns))
+
+    def counters(self, engine: int, at_ns: int) -> EngineCounters:
+        """What an engine's counters say."""
+        core = self._cores[engine]
+        core.advance(at_ns)
+        totals = core.totals()
+        return EngineCounters(
+            at_ns=at_ns,
+            steps={"0": totals.steps},
+            prefill_tokens=totals.prompt_tokens - totals.cached_tokens,
+            output_tokens=totals.output_tokens,
+        )
 
     def shares(self, start_ns: int, end_ns: int) -> dict[str, float]:
         """Each engine's true part of the dynamic energy of a stretch."""

@@ -3,7 +3,7 @@
 import random
 from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from benchmarks.accuracy_attribution.device import Device
 from benchmarks.accuracy_attribution.scenario import MS, Scenario
@@ -16,11 +16,13 @@ from melodi.energy.tally import DomainFacts
 from melodi.energy.total import RequestEnergy
 from melodi.energy.usage import Usage
 from melodi.energy.work import Work
+from melodi.inference.engine_meter import EngineMeter
 from melodi.sampling.meters import EnergyCurve
 from melodi.simulator.jobs import EventKind, Submission, Truth
 
 TURN_NS = 500 * MS
-USAGE_NS = NS_PER_SECOND
+USAGE_NS = STEPS_NS = NS_PER_SECOND
+NEVER_NS = 1 << 62
 MODEL, OTHER = "simulated", "other"
 
 
@@ -56,6 +58,7 @@ class _Run:
     def __init__(self, scenario: Scenario, policies: Callable[[], Sequence[Policy]]) -> None:
         self.scenario = scenario
         self.random = random.Random(scenario.seed)
+        self.reader = random.Random(scenario.seed)
         self.device = Device(scenario, self.random)
         domain = self.device.domain
         self.curve = EnergyCurve(domain)
@@ -76,6 +79,7 @@ class _Run:
         self.energies: dict[int, RequestEnergy] = {}
         self.measured = self.residual = 0.0
         self.left = scenario.requests
+        self.meters = [EngineMeter(str(engine)) for engine in range(scenario.models)]
         self.context = self.device.settings.context_tokens
         self.shared = self._tokens(400)
 
@@ -85,8 +89,9 @@ class _Run:
         for client, start_ns in enumerate(starts):
             self._submit(self.scenario.engine_of(client), now_ns + start_ns)
         next_poll_ns, next_turn_ns, next_usage_ns = 0, TURN_NS, USAGE_NS
+        next_steps_ns = self._first_reading_ns(now_ns + 200 * MS)
         while self.left or any(one.end_ns is None for one in self.seen.values()):
-            now_ns = self.device.advance(next_poll_ns)
+            now_ns = self.device.advance(min(next_poll_ns, next_steps_ns))
             self._take_events()
             if now_ns == next_poll_ns:
                 self._poll(now_ns)
@@ -94,6 +99,9 @@ class _Run:
             if now_ns >= next_usage_ns:
                 self._use(next_usage_ns)
                 next_usage_ns += USAGE_NS
+            if now_ns == next_steps_ns:
+                self._count_steps(now_ns)
+                next_steps_ns += STEPS_NS
             if now_ns >= next_turn_ns:
                 self._turn(now_ns)
                 next_turn_ns += TURN_NS
@@ -103,6 +111,9 @@ class _Run:
             if next_poll_ns >= next_usage_ns:
                 self._use(next_usage_ns)
                 next_usage_ns += USAGE_NS
+            if next_poll_ns >= next_steps_ns:
+                self._count_steps(next_steps_ns)
+                next_steps_ns += STEPS_NS
         self._turn(next_poll_ns + MAX_OPEN_NS + SILENCE_NS)
         truths = {key: self.device.truth(key) for key in self.seen}
         return Outcome(self.energies, truths, self.seen, self.curve, self.measured, self.residual)
@@ -128,6 +139,7 @@ class _Run:
         streamed = self.random.random() < self.scenario.streamed
         self.seen[key] = Seen(submission, at_ns, streamed)
         self.ledger.begin(str(key), [self.domain], at_ns)
+        self.meters[engine].begin(str(key), at_ns, streamed=streamed)
 
     def _take_events(self) -> None:
         for key, event in self.device.drain():
@@ -141,6 +153,7 @@ class _Run:
 
     def _end(self, key: int, one: Seen, at_ns: int) -> None:
         one.end_ns = at_ns
+        self.meters[key % self.scenario.models].end(str(key), at_ns)
         truth = self.device.truth(key)
         start_ns = one.sent_ns
         if self.scenario.queue_told and truth.service_start_ns is not None:
@@ -177,6 +190,20 @@ class _Run:
                     reason=reason,
                 )
             )
+
+    def _first_reading_ns(self, from_ns: int) -> int:
+        """When the counters are first read: after all have submitted, with unknown phase."""
+        if not self.scenario.steps_told:
+            return NEVER_NS
+        return from_ns + self.reader.randrange(STEPS_NS)
+
+    def _count_steps(self, at_ns: int) -> None:
+        """A reading is taken for one of a moment a little before or after it."""
+        for engine, meter in enumerate(self.meters):
+            seen_ns = at_ns + self.reader.randrange(-MS, MS)
+            counters = replace(self.device.counters(engine, at_ns), at_ns=seen_ns)
+            for one in meter.feed(counters):
+                self.ledger.step(one)
 
     def _turn(self, now_ns: int) -> None:
         closing = self.ledger.advance(now_ns, wall_offset_ns=0)

@@ -19,6 +19,8 @@ class Scenario:
     """Share of requests whose tokens are seen as they come."""
     prefix_cache: bool = False
     slots: int = 64
+    steps_told: bool = False
+    """Whether the engine's step counter is read once a second, as vLLM's is."""
     queue_told: bool = False
     """Whether the backend tells how long a request waited, as Ollama does."""
     models: int = 1

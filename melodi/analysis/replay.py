@@ -91,6 +91,8 @@ class _Told:
         self._requests = deque(sorted(requests, key=lambda one: one.sent_ns))
         usages = (one for part in parts for one in part.usages)
         self._usages = deque(sorted(usages, key=lambda one: one.end_ns))
+        steps = (one for part in parts for one in part.steps)
+        self._steps = deque(sorted(steps, key=lambda one: one.end_ns))
         self._facts = deque(_changes_of_facts(parts))
         self.first_facts = parts[0].facts
         self.start_ns = bins[0].end_ns if bins else 0
@@ -108,6 +110,8 @@ class _Told:
             ledger.end(one.span.request, one.span)
         while self._usages and self._usages[0].end_ns <= until_ns:
             ledger.use(self._usages.popleft())
+        while self._steps and self._steps[0].end_ns <= until_ns:
+            ledger.step(self._steps.popleft())
         while self._bins and self._bins[0].end_ns <= until_ns:
             ledger.add(self._bins.popleft())
 

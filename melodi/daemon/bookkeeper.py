@@ -16,6 +16,7 @@ from melodi.daemon.compose import Privacy, begun, describe, service_of, with_ene
 from melodi.daemon.keeping import Keeper
 from melodi.daemon.outbox import Outbox
 from melodi.daemon.pending import Pending, PendingRequests
+from melodi.energy.engine import EngineSteps
 from melodi.energy.ledger import LATEST_NS, NS_PER_MINUTE, Ledger
 from melodi.energy.record import EnergyRecord
 from melodi.energy.tally import DomainFacts
@@ -123,6 +124,10 @@ class Bookkeeper:
     def on_usage(self, usage: Usage) -> None:
         """What parts the backends had in a domain's work for a while."""
         self._inbox.put(partial(self._on_usage, usage))
+
+    def on_steps(self, told: EngineSteps) -> None:
+        """What a backend's engine did for a while."""
+        self._inbox.put(partial(self._on_steps, told))
 
     def preview(self, request_id: str) -> EnergyRecord | None:
         """The record of a request that is not final in the database; else None. May take a while.
@@ -295,6 +300,10 @@ class Bookkeeper:
     def _on_usage(self, usage: Usage) -> None:
         self._ledger.use(usage)
         self._keeper.use(usage)
+
+    def _on_steps(self, told: EngineSteps) -> None:
+        self._ledger.step(told)
+        self._keeper.step(told)
 
     def _on_stored(self, done: Future[dict[str, int]], records: list[EnergyRecord]) -> None:
         """In the writer's thread: tell those who wait, now that it is durable."""

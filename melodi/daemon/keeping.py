@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from melodi.energy.bins import Bin, Interval, Span
+from melodi.energy.engine import EngineSteps
 from melodi.energy.tally import DomainFacts
 from melodi.energy.usage import Usage
 from melodi.store.kept import Kept, KeptRequest
@@ -23,6 +24,7 @@ class Keeper:
         self._running: dict[str, tuple[int, tuple[str, ...]]] = {}
         self._requests: list[KeptRequest] = []
         self._usages: list[Usage] = []
+        self._steps: list[EngineSteps] = []
         self._bins: list[Bin] = []
         self._minute: int | None = None
 
@@ -40,6 +42,10 @@ class Keeper:
     def use(self, usage: Usage) -> None:
         """Who worked on a domain for a while."""
         self._usages.append(usage)
+
+    def step(self, told: EngineSteps) -> None:
+        """What an engine did for a while."""
+        self._steps.append(told)
 
     def close(self, bins: Iterable[Bin]) -> None:
         """The ledger closed these."""
@@ -63,6 +69,7 @@ class Keeper:
             bins=tuple(self._bins),
             requests=tuple(self._requests[:MOST_REQUESTS]),
             usages=tuple(self._usages),
+            steps=tuple(self._steps),
         )
         others = (
             replace(
@@ -71,11 +78,12 @@ class Keeper:
                 bins=(),
                 requests=tuple(self._requests[place : place + MOST_REQUESTS]),
                 usages=(),
+                steps=(),
             )
             for place in range(MOST_REQUESTS, len(self._requests), MOST_REQUESTS)
         )
         parts = (first, *others)
         self._minute = minute
         self._number += len(parts)
-        self._bins, self._requests, self._usages = [], [], []
+        self._bins, self._requests, self._usages, self._steps = [], [], [], []
         return parts

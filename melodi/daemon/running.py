@@ -92,6 +92,7 @@ async def running(
         housekeeping = asyncio.create_task(_housekeeping(runtime))
         stack.push_async_callback(_cancelled, housekeeping)
         stack.push_async_callback(_cancelled, asyncio.create_task(runtime.loaded.run()))
+        stack.push_async_callback(_cancelled, asyncio.create_task(runtime.engines.run()))
         if process is None and probes is None:
             watch = MeterWatch(
                 plan_of(settings),

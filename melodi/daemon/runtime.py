@@ -19,6 +19,7 @@ from melodi.daemon.bookkeeper import Bookkeeper
 from melodi.daemon.compose import Privacy
 from melodi.daemon.discovery import discovery_of
 from melodi.daemon.doctor import examine_open
+from melodi.daemon.engines import EngineWatch
 from melodi.daemon.installation import installation_key
 from melodi.daemon.loaded import LoadedModels
 from melodi.daemon.meters import plan_of
@@ -127,7 +128,10 @@ class Runtime:
             clock=clock,
             keep=partial(store.keep_loaded, settings.host),
         )
-        self.dispatcher = Dispatcher(self.books, clock)
+        self.engines = EngineWatch(
+            self.books, self.backends_known, clock=clock, on_steps=self.books.on_steps
+        )
+        self.dispatcher = Dispatcher(self.engines, clock)
         cost = OwnCost(self.sampler, lambda: self.books.idle_watts)
         self.metrics.know_own_cost(cost.cpu_seconds, cost.joules)
         self.metrics.know_domains(domains)

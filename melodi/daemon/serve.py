@@ -118,7 +118,7 @@ async def served(
         )
         apps: list[tuple[App, socket.socket]] = [
             (
-                create_gateway(runtime.backend(name), runtime.books, clock, books=runtime.books),
+                create_gateway(runtime.backend(name), runtime.engines, clock, books=runtime.books),
                 listener,
             )
             for name, listener in gateways.items()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from melodi.energy.columns import Vector, overlaps, union_within
+from melodi.energy.engine import EngineBin
 from melodi.energy.roster import (
     END,
     FIRST,
@@ -43,15 +44,18 @@ class Attendance:
         return self.served + (self.load > 0)
 
 
-def attendances(guests: Guests) -> list[Attendance]:
-    """What the guests of each table did in their bin; there is one guest at least."""
+def attendances(guests: Guests, engines: Sequence[EngineBin | None]) -> list[Attendance]:
+    """What the guests of each table did in their bin; there is one guest at least.
+
+    `engines` is what the engine of each table tells of its bin; None: nothing.
+    """
     tables = guests.tables
     parts = tables.parts
     loading = [_loading(guests, part) for part in parts]
     loads = [0.0 if one is None else one[2] for one in loading]
     unions = _unions(guests, parts, loading)
     before_first = overlaps(guests.times[START], guests.times[FIRST], guests.length)
-    tokens = _tokens(guests, parts, loads, np.array(unions))
+    tokens = _tokens(guests, parts, loads, np.array(unions), engines)
     totals = tables.sums(guests.tau).tolist()
     return [
         Attendance(
@@ -108,7 +112,11 @@ def _unions(
 
 
 def _tokens(
-    guests: Guests, parts: Sequence[slice], loads: Sequence[float], unions: Vector
+    guests: Guests,
+    parts: Sequence[slice],
+    loads: Sequence[float],
+    unions: Vector,
+    engines: Sequence[EngineBin | None],
 ) -> Sequence[Tokens | None]:
     """The tokens of each in its bin; None for a table where somebody's are not known.
 
@@ -125,18 +133,23 @@ def _tokens(
     prefill = prefill_rate * overlaps(guests.times[PREFILL], first, guests.length)
     decoding = overlaps(first, guests.times[END], guests.length)
     streamed = per_piece > 0
-    if streamed.any():
+    before = decode_rate * np.maximum(-first, 0.0)
+    if streamed.any() or any(engines):
         seen_before, seen = guests.arrived
         came = np.maximum(seen - 1.0, 0.0) - np.maximum(seen_before - 1.0, 0.0)
         steps = _steps(parts, came, streamed * decoding, unions)
+        told = _told(parts, prefill, steps, unions, engines)
+        steps += told
         # Whoever was not seen had a token in each step.
         pace = tables.spread(np.divide(steps, unions, out=np.zeros_like(steps), where=steps > 0))
         rate = np.where(pace > 0, pace, decode_rate)
         decode = np.where(streamed, came, rate * decoding)
-        before = np.where(streamed, seen_before, decode_rate * np.maximum(-first, 0.0))
+        before = np.where(streamed, seen_before, before)
         present = np.where(streamed, seen - seen_before, decode) * (pace > 0)
+        if told.any():
+            present += _read(guests) * tables.spread(told > 0) * ~streamed
     else:
-        decode, before = decode_rate * decoding, decode_rate * np.maximum(-first, 0.0)
+        decode = decode_rate * decoding
         present, steps = np.zeros_like(decode), np.zeros(len(parts))
     context = decode * (tokens_in + before + decode / 2)
     return [
@@ -156,3 +169,27 @@ def _steps(parts: Sequence[slice], came: Vector, decoding: Vector, unions: Vecto
     longest = decoding[leads]
     pace = np.divide(came[leads], longest, out=np.zeros_like(longest), where=longest > 0)
     return pace * unions
+
+
+def _told(
+    parts: Sequence[slice],
+    prefill: Vector,
+    seen: Vector,
+    unions: Vector,
+    engines: Sequence[EngineBin | None],
+) -> Vector:
+    """The steps that engines tell of each table's bin, where no stream showed them; else 0."""
+    told = np.zeros(len(parts))
+    for number, (part, engine) in enumerate(zip(parts, engines, strict=True)):
+        if engine is not None and seen[number] == 0 and unions[number] > 0:
+            told[number] = engine.steps_beside(float(prefill[part].sum()))
+    return told
+
+
+def _read(guests: Guests) -> Vector:
+    """The part of each prompt that was read in the bin."""
+    begun, first = guests.times[PREFILL], guests.times[FIRST]
+    whole = first - begun
+    reading = overlaps(begun, first, guests.length)
+    part: Vector = np.divide(reading, whole, out=np.zeros_like(reading), where=whole > 0)
+    return part

@@ -49,10 +49,15 @@ def settle(cases: Sequence[Case], guests: Guests, *, kinds: int) -> Settlement:
 def _tables(cases: Sequence[Case], guests: Guests) -> list[Table]:
     """Everybody who may have been in service, by bin and model."""
     numbers = guests.bin[guests.tables.starts].tolist()
+    engines = [
+        cases[number].setting.engines.get(group.backend)
+        for number, group in zip(numbers, guests.groups, strict=True)
+    ]
+    taken = attendances(guests, engines)
     return [
         Table(number, part, group, attendance, cases[number].policies(group))
         for number, part, group, attendance in zip(
-            numbers, guests.tables.parts, guests.groups, attendances(guests), strict=True
+            numbers, guests.tables.parts, guests.groups, taken, strict=True
         )
     ]
 

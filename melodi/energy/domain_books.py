@@ -9,6 +9,7 @@ import numpy as np
 
 from melodi.energy.bins import NS_PER_SECOND, Bin
 from melodi.energy.columns import Rows
+from melodi.energy.engine import Engines
 from melodi.energy.foresight import foresee
 from melodi.energy.idle import IdleLearner
 from melodi.energy.policies import Policy
@@ -46,6 +47,7 @@ class DomainBooks:
         facts: DomainFacts,
         roster: Roster,
         tallies: Tallies,
+        engines: Engines,
         *,
         policies: Callable[[], Sequence[Policy]],
         idle_watts: float | None,
@@ -59,6 +61,7 @@ class DomainBooks:
         self._present: Rows = np.zeros(0, np.intp)
         self._tallies = tallies
         self._roster = roster
+        self._engines = engines
         self._new_policies = policies
         self._policies: dict[Group, Sequence[Policy]] = {}
         self._quiet_ns = quiet_ns
@@ -103,8 +106,11 @@ class DomainBooks:
         if later:
             self._coming.extend(reversed(later))
         if sent_ns < self.settled_ns:
-            cells = self._tallies.cells(self.place, np.array([row], np.intp))
-            self._tallies.explain(cells, "late")
+            self.explain(row, "late")
+
+    def explain(self, row: int, reason: str) -> None:
+        """Say why what a request gets here is less sure than it might be."""
+        self._tallies.explain(self._tallies.cells(self.place, np.array([row], np.intp)), reason)
 
     def is_silent(self, end_ns: int, *, now_ns: int, patience_ns: int) -> bool:
         """Whether no bin of a service that ended then will come: the sensor has said nothing."""
@@ -123,7 +129,7 @@ class DomainBooks:
         if age_ns >= MAX_OPEN_NS:
             return bin_
         self._seat(bin_)
-        if not self._roster.ended[self._present].all() or self.usage.is_due(bin_, now_ns):
+        if not self._roster.placed[self._present].all() or self.usage.is_due(bin_, now_ns):
             return None
         if age_ns < LEARNING_NS and self._could_learn(bin_, now_ns - settle_ns):
             return None
@@ -160,6 +166,7 @@ class DomainBooks:
             max_watts=self.facts.max_watts,
             shares=shares,
             exclusive=self.facts.exclusive,
+            engines=self._engines.during(bin_),
         )
         return Case(bin_, setting, self._policies_of, reasons)
 

@@ -11,6 +11,7 @@ import numpy as np
 from melodi.energy.accounts import MinuteAccounts
 from melodi.energy.bins import NS_PER_SECOND, Bin, Booked, Interval, Span
 from melodi.energy.domain_books import MAX_OPEN_NS, DomainBooks, Turn
+from melodi.energy.engine import Engines, EngineSteps, is_unseen
 from melodi.energy.policies import Policy
 from melodi.energy.roster import NOT_YET_NS, Roster
 from melodi.energy.rounds import close
@@ -24,6 +25,8 @@ SILENCE_NS = 10 * NS_PER_SECOND
 BINS_AT_ONCE, GUESTS_AT_ONCE = 8, 500
 """In a round: few enough for others not to wait long, and enough for calls to cost little."""
 NS_PER_MINUTE = 60 * NS_PER_SECOND
+PREFILL_BY_STEPS = "prefill_by_steps"
+"""Nobody saw the first token: the steps of the engine tell when it came."""
 LATEST_NS = MAX_OPEN_NS + SILENCE_NS
 """So long after its end nothing keeps a bin or a request open any more."""
 
@@ -77,6 +80,8 @@ class Ledger:
         self._versions = [(policy.name, policy.version) for policy in policies()]
         self._roster = Roster()
         self._tallies = Tallies(policies=len(self._versions))
+        self._engines = Engines()
+        self._unplaced: list[_Entry] = []
         self._domains: dict[str, DomainBooks] = {}
         self._entries: dict[str, _Entry] = {}
         self._footprints: dict[tuple[str, ...], Footprint] = {}
@@ -103,6 +108,7 @@ class Ledger:
                 facts,
                 self._roster,
                 self._tallies,
+                self._engines,
                 policies=self._policies,
                 idle_watts=self._known_watts.get(facts.name),
                 quiet_ns=self._quiet_ns,
@@ -128,6 +134,9 @@ class Ledger:
         entry.span = span or Span(request, Interval(entry.sent_ns, entry.sent_ns))
         entry.end_ns = entry.span.service.end_ns
         self._roster.tell(entry.row, entry.span)
+        if is_unseen(entry.span):
+            self._roster.placed[entry.row] = False
+            self._unplaced.append(entry)
 
     def add(self, bin_: Bin) -> None:
         """A new bin, in the order of its domain's curve; one booked before is booked so again."""
@@ -137,6 +146,10 @@ class Ledger:
         """Who worked on a domain for a while, in order of time; domains not kept are passed by."""
         if usage.domain in self._domains:
             self._domains[usage.domain].usage.add(usage)
+
+    def step(self, told: EngineSteps) -> None:
+        """How many steps a backend's engine made in a while, in order of time."""
+        self._engines.add(told)
 
     def advance(
         self,
@@ -151,6 +164,7 @@ class Ledger:
         `wall_offset_ns` is wall time minus monotonic time; `between` is called after each round of
         bins and each request that became final.
         """
+        self._place(now_ns)
         closing = Closing()
         accounts: dict[tuple[str, int], MinuteAccounts] = {}
         rows: set[int] = set()
@@ -198,6 +212,25 @@ class Ledger:
             one.foresee(tally, number, entry.row, now_ns)
         services = Services.of([span], heard_ns=[one.heard_ns for one in books])
         return next(self._totals(tally, services, entry.domains))
+
+    def _place(self, now_ns: int) -> None:
+        """Put the tokens of those who were not streamed where their engines' steps tell."""
+        waiting = []
+        for entry in self._unplaced:
+            assert entry.span is not None
+            if entry.id not in self._entries:
+                continue
+            if self._engines.is_due(entry.span, now_ns):
+                waiting.append(entry)
+                continue
+            placed = self._engines.placed(entry.span)
+            if placed is not None:
+                entry.span = placed
+                self._roster.place(entry.row, placed, placed.first_token_ns)
+                for name in entry.domains:
+                    self._domains[name].explain(entry.row, PREFILL_BY_STEPS)
+            self._roster.placed[entry.row] = True
+        self._unplaced = waiting
 
     def _take(self, now_ns: int, *, most: int) -> list[Turn]:
         """The oldest bin of each domain that has one to close; more of them while these are few."""

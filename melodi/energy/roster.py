@@ -86,6 +86,8 @@ class Roster:
         self.counts = np.zeros((5, 0))
         self.group = np.zeros(0, np.intp)
         self.ended = np.zeros(0, np.bool_)
+        self.placed = np.zeros(0, np.bool_)
+        """It has ended, and nothing is waited for that tells where its tokens were."""
         self.gone = np.zeros(0, np.bool_)
         """Its record was given out without waiting any longer: its share is nobody's."""
         self._arrivals = Arrivals()
@@ -108,36 +110,40 @@ class Roster:
         self.times[:, row] = (sent_ns, NOT_YET_NS, sent_ns, sent_ns, NEVER_NS, NEVER_NS)
         self.counts[:, row] = 0.0
         self.group[row] = 0
-        self.ended[row] = self.gone[row] = False
+        self.ended[row] = self.placed[row] = self.gone[row] = False
         self._holders[row] = holders
         return row
 
     def tell(self, row: int, span: Span) -> None:
         """The request has ended, and this was its service."""
-        start_ns, end_ns = span.service.start_ns, span.service.end_ns
-        first_ns, work = span.first_token_ns, span.work
-        load = (NEVER_NS, NEVER_NS)
-        if span.load is not None:
-            load = (span.load.start_ns, span.load.end_ns)
+        work, load = span.work, span.load
+        if load is not None:
+            self.times[LOAD_START:, row] = load.start_ns, load.end_ns
             self._loads += 1
+        if work is not None and work.per_piece > 0:
+            self._arrivals.put(row, work.arrivals_ns, span.service.start_ns, span.service.end_ns)
+        seen = work is None or work.is_seen
+        self.place(row, span, span.first_token_ns if seen else None)
+        self.group[row] = self._number(Group(span.backend, span.model))
+        self.ended[row] = True
+
+    def place(self, row: int, span: Span, first_ns: int | None) -> None:
+        """Its first token came then, and its tokens are where that leaves them."""
+        start_ns, end_ns, work = span.service.start_ns, span.service.end_ns, span.work
         prefill = (start_ns, start_ns if first_ns is None else min(max(start_ns, first_ns), end_ns))
         if start_ns == end_ns:
             self.counts[:, row] = NOTHING
         elif work is not None:
             prefill = work.prefill_ns(start_ns, end_ns, first_token_ns=first_ns)
-            per_piece = work.per_piece
             self.counts[:, row] = (
                 work.input_tokens,
                 work.prefill_tokens / (prefill[1] - prefill[0]),
                 max(0, work.output_tokens - 1) / max(1, end_ns - prefill[1]),
-                per_piece,
+                work.per_piece,
                 1.0,
             )
-            if per_piece > 0:
-                self._arrivals.put(row, work.arrivals_ns, start_ns, end_ns)
-        self.times[:, row] = (start_ns, end_ns, *prefill, *load)
-        self.group[row] = self._number(Group(span.backend, span.model))
-        self.ended[row] = True
+        self.times[:LOAD_START, row] = start_ns, end_ns, *prefill
+        self.placed[row] = True
 
     def finish(self, row: int) -> None:
         """The request's record is out: what its bins still bring is nobody's."""
@@ -222,6 +228,7 @@ class Roster:
         self.times, self.counts = grown(self.times, more), grown(self.counts, more)
         self.group = grown(self.group, more)
         self.ended, self.gone = grown(self.ended, more), grown(self.gone, more)
+        self.placed = grown(self.placed, more)
         self._arrivals.resize(more)
         self._holders += [0] * more
         self._free += reversed(range(before, before + more))

@@ -7,6 +7,7 @@ from melodi.energy.attendance import Attendance
 from melodi.energy.bins import NS_PER_SECOND, Bin
 from melodi.energy.claims import Party
 from melodi.energy.columns import Vector
+from melodi.energy.engine import EngineBin
 from melodi.energy.policies import Policy
 from melodi.energy.roster import Group
 
@@ -34,6 +35,8 @@ class Setting:
     """Each backend's part of the dynamic energy, 0..1; None: unknown."""
     exclusive: bool = False
     """Nobody else works on the domain."""
+    engines: Mapping[str, EngineBin] = field(default_factory=dict)
+    """What the engine of each backend tells of the bin, if it does."""
 
     @property
     def least_watts(self) -> float:

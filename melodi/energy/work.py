@@ -47,18 +47,28 @@ class Work:
         pieces = len(self.arrivals_ns)
         return self.output_tokens / pieces if pieces > 1 else 0.0
 
+    @property
+    def is_seen(self) -> bool:
+        """Whether it is known when its tokens came: it was streamed, or there is but one."""
+        return self.per_piece > 0 or self.output_tokens <= 1
+
     def prefill_ns(
-        self, start_ns: int, end_ns: int, *, first_token_ns: int | None
+        self,
+        start_ns: int,
+        end_ns: int,
+        *,
+        first_token_ns: int | None,
+        pace: float = PREFILL_PACE,
     ) -> tuple[int, int]:
         """When the prompt was read, in a service from `start_ns` to `end_ns`; never an instant.
 
         It was the last step before the first token, as long as it took; what lies before is
-        waiting. Where the first token was not seen, or all came at once, it came early in a service
-        of equal steps.
+        waiting. Where the first token is not known it came early in a service of equal steps.
+        `pace` is the time that a prompt token takes, in steps.
         """
-        steps = 1 + PREFILL_PACE * self.prefill_tokens
+        steps = 1 + pace * self.prefill_tokens
         decoding = max(0, self.output_tokens - 1)
-        if first_token_ns is None or (decoding and self.per_piece == 0):
+        if first_token_ns is None:
             pace_ns = (end_ns - start_ns) / (WAIT_STEPS + steps + decoding)
             first_ns = end_ns - round(decoding * pace_ns)
         else:

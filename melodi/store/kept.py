@@ -10,6 +10,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from melodi.energy.bins import Bin, Booked, Interval, Span
+from melodi.energy.engine import EngineSteps
 from melodi.energy.tally import DomainFacts
 from melodi.energy.usage import Usage
 from melodi.energy.work import Work
@@ -50,6 +51,7 @@ class Kept:
     requests: tuple[KeptRequest, ...]
     """What ended; some of the bins that it was in may be in other parts."""
     usages: tuple[Usage, ...] = ()
+    steps: tuple[EngineSteps, ...] = ()
 
 
 def to_kept_row(host: str, kept: Kept) -> dict[str, Any]:
@@ -101,6 +103,7 @@ def _encode(kept: Kept) -> bytes:
         "facts": [asdict(one) for one in kept.facts],
         "ids": [one.span.request for one in kept.requests],
         "usages": [asdict(one) for one in kept.usages],
+        "steps": [asdict(one) for one in kept.steps],
         "words": list(words.numbers),
     }
     return pack(about, bins | requests)
@@ -117,6 +120,7 @@ def _decode(row: sa.RowMapping) -> Kept:
         bins=tuple(_bins(columns, words)),
         requests=tuple(_requests(about["ids"], columns, words)),
         usages=tuple(Usage(**one) for one in about["usages"]),
+        steps=tuple(EngineSteps(**one) for one in about["steps"]),
     )
 
 

@@ -19,6 +19,7 @@ from melodi.energy.tally import DomainFacts
 from melodi.energy.total import RequestEnergy, charged
 from melodi.energy.work import Work
 from melodi.ids import new_id
+from melodi.inference.engine_meter import EngineCounters, EngineMeter
 from melodi.sampling.meters import EnergyCurve
 from melodi.simulator.core import Core
 from melodi.simulator.jobs import EventKind, Submission
@@ -55,7 +56,8 @@ class KeptBooks:
 
     What is kept goes to `store`. `other` are the books as they would be by another policy, told
     the same. Requests for which `late` says so are first heard of long after they have ended, by
-    the books that are kept. Every `pause` requests nobody asks for some seconds.
+    the books that are kept. Every `pause` requests nobody asks for some seconds. Where they are not
+    `streamed` the engine's counters are read once a second.
     """
 
     def __init__(
@@ -69,8 +71,11 @@ class KeptBooks:
         pause: int = 40,
         late: Callable[[int], bool] = lambda number: False,
         seed: int = 1,
+        streamed: bool = True,
     ) -> None:
         self.random = random.Random(seed)
+        self.streamed = streamed
+        self.meter = EngineMeter("")
         self.store = store
         settings = SimulatorSettings(refresh_ns=100 * MS, seed=seed)
         self.core = Core(settings, loaded=(MODEL, settings.context_tokens))
@@ -116,6 +121,8 @@ class KeptBooks:
             self._take_events()
             if now_ns == next_poll_ns:
                 self._poll(now_ns)
+                if now_ns % NS_PER_SECOND == 0 and not self.streamed:
+                    self._read_counters(now_ns)
                 next_poll_ns += POLL_NS
             if now_ns >= next_turn_ns:
                 self._turn(now_ns)
@@ -123,6 +130,8 @@ class KeptBooks:
         for _ in range(100):
             self.core.advance(next_poll_ns)
             self._poll(next_poll_ns)
+            if next_poll_ns % NS_PER_SECOND == 0 and not self.streamed:
+                self._read_counters(next_poll_ns)
             next_poll_ns += POLL_NS
         self._turn(next_poll_ns)
         for request, sent_ns, span in self.late:
@@ -155,11 +164,12 @@ class KeptBooks:
             self.books.ledger.begin(request, [self.domain], at_ns)
         self.other.ledger.begin(request, [self.domain], at_ns)
         self.keeper.begin(request, [self.domain], at_ns)
+        self.meter.begin(request, at_ns, streamed=self.streamed)
 
     def _take_events(self) -> None:
         for event in self.core.drain():
             _, sent_ns = self.begun[event.request]
-            if event.kind is EventKind.TOKEN:
+            if event.kind is EventKind.TOKEN and self.streamed:
                 seen_ns = sent_ns + (event.at_ns - sent_ns) // US * US
                 self.arrivals[event.request].append(seen_ns)
             elif event.kind is EventKind.FINISHED:
@@ -169,6 +179,7 @@ class KeptBooks:
 
     def _end(self, key: int, at_ns: int) -> None:
         request, sent_ns = self.begun.pop(key)
+        self.meter.end(request, at_ns)
         truth, seen_ns = self.core.truth(key), self.arrivals.pop(key)
         work = Work.of(
             input_tokens=truth.prompt_tokens,
@@ -192,6 +203,19 @@ class KeptBooks:
         if bin_ is not None:
             self.books.ledger.add(bin_)
             self.other.ledger.add(bin_)
+
+    def _read_counters(self, at_ns: int) -> None:
+        totals = self.core.totals()
+        counters = EngineCounters(
+            at_ns=at_ns,
+            steps={"0": totals.steps},
+            prefill_tokens=totals.prompt_tokens - totals.cached_tokens,
+            output_tokens=totals.output_tokens,
+        )
+        for told in self.meter.feed(counters):
+            self.books.ledger.step(told)
+            self.other.ledger.step(told)
+            self.keeper.step(told)
 
     def _turn(self, now_ns: int, *, last: bool = False) -> None:
         closing = self.books.advance(now_ns)

@@ -64,9 +64,16 @@ def check_books(store: RecordStore, books: KeptBooks) -> None:
     assert store.audit(books.domain, host=HOST).difference_joules <= 1e-9 * measured
 
 
-def test_dividing_anew_gives_what_that_policy_would_have_given(store: RecordStore) -> None:
-    """Kept by time, recomputed to auto: every figure of every record and minute is auto's."""
-    books = KeptBooks(store, policy="time", other="auto")
+@pytest.mark.parametrize("streamed", [True, False])
+def test_dividing_anew_gives_what_that_policy_would_have_given(
+    store: RecordStore, streamed: bool
+) -> None:
+    """Kept by time, recomputed to auto: every figure of every record and minute is auto's.
+
+    By the times of tokens, or by the engine's counters where nobody streamed.
+    """
+    pause = 40 if streamed else 0
+    books = KeptBooks(store, policy="time", other="auto", streamed=streamed, pause=pause)
     books.run()
     before = stored(store)
     assert {one.policy for one in before.values()} == {"time"}

@@ -49,7 +49,7 @@ def within(*works: Work, start: int, end: int, first_ns: int | None = None) -> l
     guests = roster.touching([(bin_, np.array(rows))])
     if len(guests) == 0:
         return [Done(0.0, 0.0, 0.0, 0.0)] * len(works)
-    tokens = attendances(guests)[0].tokens
+    tokens = attendances(guests, [None] * len(guests.tables))[0].tokens
     assert tokens is not None
     columns = (tokens.prefill, tokens.decode, tokens.context, tokens.present)
     return [Done(*one) for one in zip(*(column.tolist() for column in columns), strict=True)]

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from melodi.energy.bins import Bin, Booked, Interval, Span
+from melodi.energy.engine import EngineSteps
 from melodi.energy.tally import DomainFacts
 from melodi.energy.usage import Usage
 from melodi.energy.work import Work
@@ -87,9 +88,10 @@ def told(kept: Kept) -> tuple[object, ...]:
 def test_what_is_kept_comes_back_as_it_was(
     store: RecordStore, bins: tuple[Bin, ...], requests: list[KeptRequest]
 ) -> None:
-    """Bins, services, loads, tokens and who used a domain: from every database, to the digit."""
+    """Bins, services, loads, tokens, usage and steps: from every database, to the digit."""
     host = make_record().id
     usage = Usage(domain="gpu:a", start_ns=1, end_ns=2, shares={"b": 0.5}, reason="why")
+    made = EngineSteps(backend="b", start_ns=1, end_ns=2, steps=0.1, prefill_tokens=3.5)
     kept = Kept(
         session="s",
         number=0,
@@ -98,6 +100,7 @@ def test_what_is_kept_comes_back_as_it_was(
         bins=bins,
         requests=tuple(requests),
         usages=(usage,),
+        steps=(made, replace(made, steps=None)),
     )
     store.apply([Batch(host=host, kept=(kept,))])
     (found,) = store.ask(lambda one: read_kept(one, host, first_minute=7, last_minute=7))

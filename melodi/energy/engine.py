@@ -1,0 +1,213 @@
+"""What an engine did, by its own counters: its steps over time, and when a first token came."""
+
+from bisect import bisect_right
+from collections import deque
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+
+from melodi.energy.bins import NS_PER_SECOND, Bin, Interval, Span
+from melodi.energy.steps import non_negative_fit
+from melodi.energy.work import PREFILL_PACE
+
+LATELY_NS = 10 * NS_PER_SECOND
+"""An engine that has told nothing for so long is not waited for any more."""
+PATIENCE_NS = 3 * NS_PER_SECOND
+KEPT = 2_000
+LEARNT_FROM_NS = NS_PER_SECOND // 2
+"""Shorter stretches hold too few steps to tell how long one took."""
+ROWS_KEPT = 300
+GUESS_STEPS = 667.0
+"""How sure the guess of a token's pace is: as one stretch that holds so many tokens of it."""
+MOST_MOVED = 0.5
+"""Part of the steps of a bin that its prefills may add or take away, for them to be known."""
+QUEUED_STEPS = 10
+"""A first token so many steps after the earliest time for it shows that its request waited."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSteps:
+    """What a backend's engine did in a stretch of monotonic time.
+
+    Between two stretches it was idle. `steps` is None where its counters were not to be had.
+    """
+
+    backend: str
+    start_ns: int
+    end_ns: int
+    steps: float | None
+    prefill_tokens: float = 0.0
+    """Prompt tokens that it computed: not those from a cache."""
+    output_tokens: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class EngineBin:
+    """What an engine did in a bin, if it did all things evenly between two readings."""
+
+    steps: float
+    prefill_tokens: float
+    pace: float
+    """The time that a prefill token takes, in steps."""
+
+    def steps_beside(self, prefill_tokens: float) -> float:
+        """The steps of the bin if so many prompt tokens were read in it; 0: there is no telling.
+
+        Time goes evenly; the steps give way to the prompts: steps + pace x tokens is what is even.
+        """
+        moved = self.pace * (self.prefill_tokens - prefill_tokens)
+        return self.steps + moved if abs(moved) <= MOST_MOVED * self.steps else 0.0
+
+
+class TokenPace:
+    """How long a prefill token takes, in steps; learned from whole stretches.
+
+    Non-negative least squares of their lengths by steps, output tokens and prefill tokens. A
+    guess stands for a row until there are others that say more: PREFILL_PACE for both kinds.
+    """
+
+    def __init__(self) -> None:
+        self._rows: deque[tuple[float, ...]] = deque(maxlen=ROWS_KEPT)
+        self.steps = PREFILL_PACE
+
+    def learn(self, told: EngineSteps) -> None:
+        """Take a stretch; one that was short, or spent mostly on prompts, teaches nothing."""
+        length_ns, steps = told.end_ns - told.start_ns, told.steps or 0.0
+        if length_ns < LEARNT_FROM_NS or PREFILL_PACE * told.prefill_tokens >= MOST_MOVED * steps:
+            return
+        self._rows.append((steps, told.output_tokens, told.prefill_tokens, 0.0, length_ns))
+        rows = np.array(self._rows)
+        work = np.concatenate((_GUESSES, rows[:, :4]))
+        lengths = np.concatenate((np.zeros(len(_GUESSES)), rows[:, 4]))
+        step, output, prefill, _ = non_negative_fit(work, lengths).tolist()
+        step += output * float(rows[:, 1].sum() / rows[:, 0].sum())
+        if step > 0:
+            self.steps = prefill / step
+
+
+_GUESSES = GUESS_STEPS * np.array(((-PREFILL_PACE, 1.0, 0.0, 0.0), (-PREFILL_PACE, 0.0, 1.0, 0.0)))
+
+
+class StepLog:
+    """The stretches that one engine has told, in order of time."""
+
+    def __init__(self) -> None:
+        self._told: list[EngineSteps] = []
+        self._ends_ns: list[int] = []
+        self._paces: list[float] = []
+        self._pace = TokenPace()
+
+    def add(self, told: EngineSteps) -> None:
+        """What was told next."""
+        self._pace.learn(told)
+        self._told.append(told)
+        self._ends_ns.append(told.end_ns)
+        self._paces.append(self._pace.steps)
+        if len(self._told) >= 2 * KEPT:
+            for some in (self._told, self._ends_ns, self._paces):
+                del some[:KEPT]
+
+    def is_due(self, until_ns: int, now_ns: int) -> bool:
+        """Whether to wait for what tells of that moment: the engine has told something of late."""
+        if not self._told or self._told[-1].steps is None:
+            return False
+        missing_ns = until_ns - self._ends_ns[-1]
+        return 0 < missing_ns <= LATELY_NS and now_ns < until_ns + PATIENCE_NS
+
+    def during(self, bin_: Bin) -> EngineBin | None:
+        """What the engine did in a bin; None where that is not known.
+
+        Whoever is served in it has waited for what tells of the end: what lies behind is idle.
+        """
+        if not self._told or bin_.start_ns < self._told[0].start_ns:
+            return None
+        if bin_.start_ns >= self._ends_ns[-1]:
+            return None
+        steps = prefill = pace = 0.0
+        for place in range(bisect_right(self._ends_ns, bin_.start_ns), len(self._told)):
+            one = self._told[place]
+            if one.start_ns >= bin_.end_ns:
+                break
+            if one.steps is None:
+                return None
+            common_ns = min(one.end_ns, bin_.end_ns) - max(one.start_ns, bin_.start_ns)
+            if common_ns > 0:
+                part = common_ns / (one.end_ns - one.start_ns)
+                steps, prefill = steps + part * one.steps, prefill + part * one.prefill_tokens
+                pace = self._paces[place]
+        return EngineBin(steps, prefill, pace)
+
+    def pace_at(self, at_ns: int) -> float:
+        """The time that a prompt token took then, in steps; PREFILL_PACE where nothing was told."""
+        place = min(bisect_right(self._ends_ns, at_ns), len(self._paces) - 1)
+        return self._paces[place] if place >= 0 else PREFILL_PACE
+
+    def before(self, end_ns: int, steps: float) -> int | None:
+        """When the engine was so many steps short of where it was at `end_ns`; None: not known."""
+        if not self._told or end_ns > self._ends_ns[-1]:
+            return None
+        last = min(bisect_right(self._ends_ns, end_ns), len(self._told) - 1)
+        for one in reversed(self._told[: last + 1]):
+            length_ns, until_ns = one.end_ns - one.start_ns, min(one.end_ns, end_ns)
+            if until_ns <= one.start_ns:
+                continue
+            if one.steps is None:
+                return None
+            made = one.steps * (until_ns - one.start_ns) / length_ns
+            if made > 0 and made >= steps:
+                return until_ns - round(steps / one.steps * length_ns)
+            steps -= made
+        return None
+
+
+class Engines:
+    """The steps of all engines that tell theirs, by backend."""
+
+    def __init__(self) -> None:
+        self._logs: dict[str, StepLog] = {}
+
+    def add(self, told: EngineSteps) -> None:
+        """What an engine told next, each in order of time."""
+        self._logs.setdefault(told.backend, StepLog()).add(told)
+
+    def is_due(self, span: Span, now_ns: int) -> bool:
+        """Whether to wait for what tells when a first token came that nobody saw."""
+        log = self._logs.get(span.backend)
+        return log is not None and is_unseen(span) and log.is_due(span.service.end_ns, now_ns)
+
+    def placed(self, span: Span) -> Span | None:
+        """The span of a request that was not streamed, with its first token and without waiting.
+
+        Every step gives a token to whoever decodes, so the first is found by going back from the
+        end. Readings a second apart place it less well than the assumption that nobody waited;
+        but if it came clearly later than that, its request waited, and service began no sooner
+        than the prompt was read. None: there is no telling.
+        """
+        log, work, service = self._logs.get(span.backend), span.work, span.service
+        if log is None or work is None or not is_unseen(span):
+            return None
+        decoded = work.output_tokens - 1
+        found_ns = log.before(service.end_ns, decoded)
+        if found_ns is None:
+            return None
+        read_ns = partial(
+            work.prefill_ns, service.start_ns, service.end_ns, pace=log.pace_at(service.end_ns)
+        )
+        _, earliest_ns = read_ns(first_token_ns=None)
+        step_ns = (service.end_ns - found_ns) / decoded
+        if found_ns <= earliest_ns + QUEUED_STEPS * step_ns:
+            return replace(span, first_token_ns=earliest_ns)
+        begun_ns, _ = read_ns(first_token_ns=found_ns)
+        return replace(span, service=Interval(begun_ns, service.end_ns), first_token_ns=found_ns)
+
+    def during(self, bin_: Bin) -> dict[str, EngineBin]:
+        """What each engine did in the bin, where that is known."""
+        found = {name: log.during(bin_) for name, log in self._logs.items()}
+        return {name: one for name, one in found.items() if one is not None}
+
+
+def is_unseen(span: Span) -> bool:
+    """Whether nobody saw when its tokens came, and there are some."""
+    work = span.work
+    return work is not None and not work.is_seen

@@ -1,0 +1,207 @@
+"""Step counters of vLLM are read while they can tell something, and make energies better."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import replace
+from typing import Any
+
+import aiohttp
+import pytest
+from scripted_server import SeenRequest, Step, response, scripted
+from structlog.testing import capture_logs
+
+from melodi.clock import SystemClock
+from melodi.daemon import engines
+from melodi.daemon.engines import EngineWatch
+from melodi.daemon.serve import Served, served
+from melodi.energy.engine import EngineSteps
+from melodi.energy.ledger import PREFILL_BY_STEPS
+from melodi.inference.request import Backend, BackendKind
+from melodi.inference.timeline import RequestTimeline
+from melodi.simulator.launch import default_settings, simulator_in_thread
+from melodi.store.queries import RequestFilter
+
+CLOCK = SystemClock()
+AT_ONCE, SLOTS, TOKENS = 8, 2, 100
+
+
+class Books:
+    """Takes what a watch passes on."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, str]] = []
+        self.steps: list[EngineSteps] = []
+
+    def begin(self, timeline: RequestTimeline) -> None:
+        self.heard.append(("begin", timeline.id))
+
+    def end(self, timeline: RequestTimeline) -> None:
+        self.heard.append(("end", timeline.id))
+
+
+class Scene:
+    """A watch on a scripted server, whose counter grows by ten with every reading."""
+
+    def __init__(self) -> None:
+        self.status = "200 OK"
+        self.readings = 0
+        self.books = Books()
+
+    def answer(self, _: SeenRequest) -> list[Step]:
+        self.readings += 1
+        page = f'vllm:iteration_tokens_total_count{{engine="0"}} {10 * self.readings}\n'
+        return [response(page.encode(), status=self.status)]
+
+    @asynccontextmanager
+    async def watch(self, kind: BackendKind = BackendKind.VLLM) -> AsyncIterator[EngineWatch]:
+        async with scripted(self.answer) as server:
+            backend = Backend(name="b", kind=kind, url=server.url)
+            watch = EngineWatch(
+                self.books, [backend], clock=CLOCK, on_steps=self.books.steps.append
+            )
+            task = asyncio.create_task(watch.run())
+            await asyncio.sleep(0)
+            try:
+                yield watch
+            finally:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+
+    async def until_read(self, times: int) -> None:
+        async with asyncio.timeout(10):
+            while self.readings < times:
+                await asyncio.sleep(0.005)
+
+
+def timeline(name: str, *, streamed: bool) -> RequestTimeline:
+    return RequestTimeline(
+        id=name,
+        backend="b",
+        backend_kind="vllm",
+        wall_ns=0,
+        sent_ns=CLOCK.monotonic_ns(),
+        streamed=streamed,
+    )
+
+
+@contextmanager
+def running(watch: EngineWatch, name: str, *, streamed: bool) -> Iterator[None]:
+    one = timeline(name, streamed=streamed)
+    watch.begin(one)
+    yield
+    one.end_ns = CLOCK.monotonic_ns()
+    watch.end(one)
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests have no seconds to spare."""
+    monkeypatch.setattr(engines, "PERIOD_SECONDS", 0.02)
+    monkeypatch.setattr(engines, "RETRY_SECONDS", 0.02)
+
+
+@pytest.mark.usefixtures("often")
+async def test_counters_are_read_while_somebody_is_served_unseen_and_once_more() -> None:
+    """Every timeline goes on to the books; when nobody is served any more, nobody is asked."""
+    scene = Scene()
+    async with scene.watch() as watch:
+        with running(watch, "r", streamed=False):
+            await scene.until_read(3)
+        during = scene.readings
+        await scene.until_read(during + 1)
+        await asyncio.sleep(0.2)
+        assert scene.readings <= during + 2
+        assert scene.books.heard == [("begin", "r"), ("end", "r")]
+        assert scene.books.steps[0].steps == 0
+        assert {one.steps for one in scene.books.steps[1:]} == {10}
+
+
+@pytest.mark.usefixtures("often")
+@pytest.mark.parametrize(
+    ("kind", "streamed"), [(BackendKind.VLLM, True), (BackendKind.OPENAI, False)]
+)
+async def test_nobody_is_asked_who_could_tell_nothing_new(
+    kind: BackendKind, streamed: bool
+) -> None:
+    """Streams show their steps themselves; other servers have no such counter."""
+    scene = Scene()
+    async with scene.watch(kind) as watch:
+        with running(watch, "r", streamed=streamed):
+            await asyncio.sleep(0.2)
+    assert scene.readings == 0
+    assert scene.books.heard == [("begin", "r"), ("end", "r")]
+
+
+@pytest.mark.usefixtures("often")
+async def test_counters_that_go_are_said_once_and_so_is_their_return() -> None:
+    """What was not read is unknown, and the books are told so at once."""
+    scene = Scene()
+    with capture_logs() as logs:
+        async with scene.watch() as watch:
+            with running(watch, "r", streamed=False):
+                await scene.until_read(3)
+                scene.status = "503 Busy"
+                await scene.until_read(scene.readings + 3)
+                scene.status = "200 OK"
+                await scene.until_read(scene.readings + 3)
+    said = [one["event"] for one in logs if one["event"].startswith("engine_steps")]
+    assert said == ["engine_steps_unknown", "engine_steps_known_again"]
+    assert [one.steps for one in scene.books.steps].count(None) == 1
+
+
+@pytest.fixture
+async def crowded(stage: Any) -> AsyncIterator[tuple[Served, Any]]:
+    """A daemon before a vLLM with two slots, on a sensor that is renewed often."""
+    quick = replace(default_settings("vllm"), max_running=SLOTS, refresh_ns=20_000_000)
+    with simulator_in_thread("vllm", settings=quick) as simulator:
+        backends = [
+            one.model_copy(update={"url": simulator.url}) if one.name == "sim" else one
+            for one in stage.settings.backends
+        ]
+        stage.simulator = simulator
+        soon = stage.settings.attribution.model_copy(update={"idle_quiet": 100_000_000})
+        changes = {"backends": backends, "attribution": soon}
+        stage.settings = stage.settings.model_copy(update=changes)
+        async with served(stage.settings, clock=CLOCK, probes=stage.probes()) as daemon:
+            async with asyncio.timeout(20):
+                while not daemon.runtime.books.idle_watts:
+                    await asyncio.sleep(0.02)
+            yield daemon, simulator
+
+
+async def ask(daemon: Served, session: aiohttp.ClientSession) -> str:
+    """An answer that comes whole; gives its record's id."""
+    url = daemon.gateway_urls["sim"] + "/v1/completions"
+    asked = {"model": "simulated", "prompt": "Count to a hundred.", "max_tokens": TOKENS}
+    async with session.post(url, json=asked) as answer:
+        await answer.read()
+        return answer.headers["X-Melodi-Request-Id"]
+
+
+@pytest.mark.parametrize("stage", ["vllm"], indirect=True)
+async def test_equal_requests_cost_the_same_though_most_of_them_waited(
+    crowded: tuple[Served, Any],
+) -> None:
+    """Eight at once for two slots, none streamed: by time since sending the last paid fourfold."""
+    daemon, simulator = crowded
+    before = simulator.core.totals()
+    async with aiohttp.ClientSession() as session:
+        names = await asyncio.gather(*(ask(daemon, session) for _ in range(AT_ONCE)))
+        records = []
+        for name in names:
+            async with session.get(f"{daemon.api_url}/v1/requests/{name}?wait=20") as found:
+                records.append(await found.json())
+    after = simulator.core.totals()
+    true = (after.active_joules - before.active_joules) / AT_ONCE
+    assert not any(one["provisional"] for one in records)
+    for record in records:
+        assert record["active_joules"] == pytest.approx(true, rel=0.25)
+        assert PREFILL_BY_STEPS in record["quality_reasons"]
+        assert 0 < record["prefill_joules"] < record["active_joules"] / 4
+        assert record["time_to_first_token_seconds"] is None
+    idle = [one["idle_share_joules"] for one in records]
+    assert max(idle) < 1.5 * min(idle)
+    page = await asyncio.to_thread(daemon.runtime.store.page, RequestFilter())
+    assert len(page.items) == AT_ONCE
