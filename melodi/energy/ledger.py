@@ -2,22 +2,21 @@
 
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-
-import numpy as np
 
 from melodi.energy.accounts import MinuteAccounts
 from melodi.energy.bins import NS_PER_SECOND, Bin, Booked, Interval, Span
 from melodi.energy.domain_books import MAX_OPEN_NS, DomainBooks, Turn
 from melodi.energy.engine import Engines, EngineSteps, is_unseen
 from melodi.energy.policies import Policy
-from melodi.energy.roster import NOT_YET_NS, Roster
+from melodi.energy.roster import Roster
 from melodi.energy.rounds import close
+from melodi.energy.statements import Entry, Statements
 from melodi.energy.tallies import Tallies
-from melodi.energy.tally import DomainFacts, Services, Tally
-from melodi.energy.total import Footprint, RequestEnergy, totals, unmeasured
+from melodi.energy.tally import DomainFacts
+from melodi.energy.total import RequestEnergy
 from melodi.energy.usage import Usage
 
 MAX_SETTLE_NS = 3 * NS_PER_SECOND
@@ -29,19 +28,6 @@ PREFILL_BY_STEPS = "prefill_by_steps"
 """Nobody saw the first token: the steps of the engine tell when it came."""
 LATEST_NS = MAX_OPEN_NS + SILENCE_NS
 """So long after its end nothing keeps a bin or a request open any more."""
-
-
-@dataclass(slots=True)
-class _Entry:
-    """A request that the books still follow."""
-
-    id: str
-    sent_ns: int
-    row: int
-    domains: tuple[str, ...]
-    span: Span | None = None
-    """Known once it has ended."""
-    end_ns: int = NOT_YET_NS
 
 
 @dataclass(slots=True)
@@ -77,14 +63,14 @@ class Ledger:
         self._known_watts = idle_watts or {}
         self._policies = policies
         self._quiet_ns = quiet_ns
-        self._versions = [(policy.name, policy.version) for policy in policies()]
+        versions = [(policy.name, policy.version) for policy in policies()]
         self._roster = Roster()
-        self._tallies = Tallies(policies=len(self._versions))
+        self._tallies = Tallies(policies=len(versions))
         self._engines = Engines()
-        self._unplaced: list[_Entry] = []
+        self._unplaced: list[Entry] = []
         self._domains: dict[str, DomainBooks] = {}
-        self._entries: dict[str, _Entry] = {}
-        self._footprints: dict[tuple[str, ...], Footprint] = {}
+        self._entries: dict[str, Entry] = {}
+        self._statements = Statements(self._domains, self._tallies, versions)
         self.settle_ns = 0
         for facts in domains:
             self.introduce(facts)
@@ -115,7 +101,7 @@ class Ledger:
             )
         else:
             books.change_meter(facts)
-        self._footprints.clear()
+        self._statements.forget_footprints()
         slowest_ns = max(one.facts.refresh_ns for one in self._domains.values())
         self.settle_ns = min(2 * slowest_ns, MAX_SETTLE_NS)
 
@@ -126,7 +112,7 @@ class Ledger:
         self._tallies.open(row)
         for name in here:
             self._domains[name].welcome(row, at_ns)
-        self._entries[request] = _Entry(request, at_ns, row, here)
+        self._entries[request] = Entry(request, at_ns, row, here)
 
     def end(self, request: str, span: Span | None) -> None:
         """The request is over; `span` is its service, None if it was never served."""
@@ -178,7 +164,7 @@ class Ledger:
         )
         closing.minutes = list(accounts.values())
         closing.touched = {one.id for one in self._entries.values() if one.row in rows}
-        for name, energy in self._energies(self._settled(now_ns)):
+        for name, energy in self._statements.of(self._settled(now_ns)):
             closing.final[name] = energy
             self._roster.finish(self._entries.pop(name).row)
             between()
@@ -193,7 +179,8 @@ class Ledger:
         `between` is called after each.
         """
         posted = {}
-        for name, energy in self._energies([self._entries[one] for one in requests], heard=True):
+        entries = [self._entries[one] for one in requests]
+        for name, energy in self._statements.of(entries, heard=True):
             posted[name] = energy
             between()
         return posted
@@ -203,15 +190,7 @@ class Ledger:
         entry = self._entries.get(request)
         if entry is None:
             return None
-        if not entry.domains:
-            return unmeasured("no_meter")
-        span = entry.span or Span(request, Interval(entry.sent_ns, max(entry.sent_ns, now_ns)))
-        books = [self._domains[name] for name in entry.domains]
-        tally = self._tally([entry], books)
-        for number, one in enumerate(books):
-            one.foresee(tally, number, entry.row, now_ns)
-        services = Services.of([span], heard_ns=[one.heard_ns for one in books])
-        return next(self._totals(tally, services, entry.domains))
+        return self._statements.foreseen(entry, now_ns)
 
     def _place(self, now_ns: int) -> None:
         """Put the tokens of those who were not streamed where their engines' steps tell."""
@@ -265,7 +244,7 @@ class Ledger:
             accounts[key] = MinuteAccounts(domain=bin_.domain, minute=booked.minute)
         return accounts[key]
 
-    def _settled(self, now_ns: int) -> list[_Entry]:
+    def _settled(self, now_ns: int) -> list[Entry]:
         """Those who have ended, and for whom no more bins are waited for."""
         ended = [one for one in self._entries.values() if one.span is not None]
         until_ns = {
@@ -281,7 +260,7 @@ class Ledger:
         """Services on these that ended by then have all their bins closed."""
         return min((self._domains[name].settled_ns for name in domains), default=math.inf)
 
-    def _is_silent(self, entry: _Entry, now_ns: int) -> bool:
+    def _is_silent(self, entry: Entry, now_ns: int) -> bool:
         """Whether it waits for nothing but sensors that have been silent for too long."""
         if now_ns < entry.end_ns + SILENCE_NS:
             return False
@@ -290,41 +269,6 @@ class Ledger:
             one.settled_ns >= entry.end_ns
             or one.is_silent(entry.end_ns, now_ns=now_ns, patience_ns=SILENCE_NS)
             for one in books
-        )
-
-    def _energies(
-        self, entries: Iterable[_Entry], *, heard: bool = False
-    ) -> Iterator[tuple[str, RequestEnergy]]:
-        """What the books say of ended requests; if `heard`, of what sensors have told of so far."""
-        groups: dict[tuple[str, ...], list[_Entry]] = {}
-        for entry in entries:
-            groups.setdefault(entry.domains, []).append(entry)
-        for domains, some in groups.items():
-            if not domains:
-                yield from ((one.id, unmeasured("no_meter")) for one in some)
-                continue
-            books = [self._domains[name] for name in domains]
-            heard_ns = [one.heard_ns for one in books] if heard else ()
-            services = Services.of([one.span for one in some if one.span], heard_ns=heard_ns)
-            energies = self._totals(self._tally(some, books), services, domains)
-            yield from zip((one.id for one in some), energies, strict=True)
-
-    def _tally(self, entries: Sequence[_Entry], books: Sequence[DomainBooks]) -> Tally:
-        rows = np.array([one.row for one in entries], np.intp)
-        return self._tallies.of(rows, [one.place for one in books])
-
-    def _totals(
-        self, tally: Tally, services: Services, domains: tuple[str, ...]
-    ) -> Iterator[RequestEnergy]:
-        if domains not in self._footprints:
-            facts = [self._domains[name].facts for name in domains]
-            self._footprints[domains] = Footprint.of(facts)
-        return totals(
-            tally,
-            services,
-            self._footprints[domains],
-            policies=self._versions,
-            reasons=self._tallies.reasons,
         )
 
 
