@@ -1,10 +1,11 @@
 """The one clock that everything is given: real in production, virtual in tests."""
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 NS_PER_SECOND = 1_000_000_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Clock(Protocol):
@@ -70,5 +71,4 @@ class VirtualClock:
 
 def to_datetime(wall_ns: int) -> datetime:
     """Wall nanoseconds as an aware UTC datetime, to the microsecond."""
-    seconds, rest = divmod(wall_ns, NS_PER_SECOND)
-    return datetime.fromtimestamp(seconds, tz=UTC).replace(microsecond=rest // 1_000)
+    return _EPOCH + timedelta(microseconds=wall_ns // 1_000)

@@ -131,9 +131,9 @@ class Backends:
         if view is None:
             return
         timeline.backend_version = timeline.backend_version or view.version
-        digests = {model.name: model.digest for model in view.models}
-        if timeline.model_digest is None and timeline.model is not None:
-            timeline.model_digest = digests.get(timeline.model)
+        if timeline.model_digest is None:
+            found = (model.digest for model in view.models if model.name == timeline.model)
+            timeline.model_digest = next(found, None)
 
     async def look(self) -> list[BackendView]:
         """Ask every backend who it is."""

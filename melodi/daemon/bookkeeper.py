@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from queue import Empty, SimpleQueue
 
 import structlog
@@ -35,6 +36,8 @@ TURN_SECONDS = 0.1
 PAUSE_SECONDS = 0.005
 BINS_A_TURN = 50
 """So that nobody waits long for the lock."""
+MOST_UNPACED = 8
+"""Facts or records after which it is time to see whether to rest."""
 MANY_WAITING = 300
 """Facts in the inbox, beyond which there is no time to rest."""
 WRITER_BACKLOG = 100
@@ -234,8 +237,9 @@ class Bookkeeper:
     ) -> list[EnergyRecord]:
         """The rows to write; a load that nobody asked a prompt with has none."""
         records = []
-        for name, energy in (provisional | final).items():
-            self._give_way()
+        for number, (name, energy) in enumerate((provisional | final).items()):
+            if number % MOST_UNPACED == 0:
+                self._give_way()
             pending = self._pending[name]
             if pending.timeline.load_only:
                 continue
@@ -256,8 +260,9 @@ class Bookkeeper:
 
     def _take_in(self) -> None:
         """Empty the inbox."""
-        while True:
-            self._give_way()
+        for number in count():
+            if number % MOST_UNPACED == 0:
+                self._give_way()
             try:
                 self._inbox.get_nowait()()
             except Empty:
@@ -274,7 +279,7 @@ class Bookkeeper:
 
     def _on_end(self, timeline: RequestTimeline) -> None:
         pending = self._pending[timeline.id]
-        pending.conditions = dict(self._conditions)
+        pending.conditions = self._conditions
         self._running -= 1
         self._outbox.end(timeline.id, timeline.end_ns or self._clock.monotonic_ns())
         span = None
@@ -293,8 +298,10 @@ class Bookkeeper:
     def _on_sample(self, sample: Sample) -> None:
         for bin_ in sample.bins:
             self._ledger.add(bin_)
-        for conditions in sample.conditions:
-            self._conditions[conditions.domain] = conditions
+        if sample.conditions:
+            # A new one each time: requests that ended keep the one of then.
+            told = {conditions.domain: conditions for conditions in sample.conditions}
+            self._conditions = self._conditions | told
         self._metrics.sampler_beat(sample.late_ns, sample.missed)
 
     def _on_usage(self, usage: Usage) -> None:

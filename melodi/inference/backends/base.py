@@ -1,6 +1,6 @@
 """What every kind of backend shares: reading requests, and what is seen of a response."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -118,11 +118,12 @@ def number(value: object) -> float | None:
     return float(value)
 
 
-def plain_options(body: Mapping[str, object], names: Iterable[str]) -> dict[str, object]:
+def plain_options(body: Mapping[str, object], names: Set[str]) -> dict[str, object]:
     """The named parameters that are numbers, truth values or short words: never a prompt's text."""
     options: dict[str, object] = {}
-    for name in names:
-        value = body.get(name)
+    for name, value in body.items():
+        if name not in names:
+            continue
         is_word = isinstance(value, str) and len(value) <= MAX_OPTION_CHARS
         if is_word or isinstance(value, int | float):
             options[name] = value

@@ -16,12 +16,14 @@ from melodi.inference.backends.base import (
 from melodi.inference.backends.refusals import error_text
 from melodi.inference.timeline import RequestTimeline
 
-OPTION_NAMES = (
+OPTION_NAMES = frozenset({
     "num_ctx", "num_batch", "num_gpu", "num_thread", "num_keep", "num_predict", "seed", "top_k",
     "top_p", "min_p", "typical_p", "temperature", "repeat_last_n", "repeat_penalty",
     "presence_penalty", "frequency_penalty", "draft_num_predict",
-)  # fmt: skip
-FIELD_NAMES = ("think", "raw", "truncate", "shift", "keep_alive", "logprobs", "top_logprobs")
+})  # fmt: skip
+FIELD_NAMES = frozenset(
+    {"think", "raw", "truncate", "shift", "keep_alive", "logprobs", "top_logprobs"}
+)
 HIDDEN_NAMES = ("thinking", "tool_calls")
 
 

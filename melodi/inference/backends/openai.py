@@ -16,12 +16,12 @@ from melodi.inference.backends.base import (
 )
 from melodi.inference.backends.refusals import error_text
 
-OPTION_NAMES = (
+OPTION_NAMES = frozenset({
     "max_tokens", "max_completion_tokens", "max_output_tokens", "min_tokens", "temperature",
     "top_p", "top_k", "min_p", "seed", "n", "best_of", "presence_penalty", "frequency_penalty",
     "repetition_penalty", "ignore_eos", "logprobs", "top_logprobs", "reasoning_effort", "priority",
     "service_tier", "dimensions", "encoding_format", "echo",
-)  # fmt: skip
+})  # fmt: skip
 
 HIDDEN_NAMES = frozenset({"reasoning", "reasoning_content", "tool_calls", "refusal"})
 FAILED_REASONS = frozenset({"error", "abort"})
