@@ -130,7 +130,7 @@ def cases_table() -> str:
                 f"16 slots, 32 clients, {words} streamed{read}": scenario(
                     law, 32, slots=16, streamed=streamed, steps_told=bool(read)
                 )
-                for words, streamed in (("half", 0.5), ("none", 0.0))
+                for words, streamed in (("all", 1.0), ("half", 0.5), ("none", 0.0))
                 for read in ("", ", steps read")
             },
             "another model is loaded in the middle, 4": scenario(

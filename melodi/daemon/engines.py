@@ -1,4 +1,4 @@
-"""Reads the step counters of vLLM servers while requests that are not streamed are in service."""
+"""Reads the step counters of vLLM servers while requests are in service that do not show them."""
 
 import asyncio
 import threading

@@ -3,13 +3,12 @@
 from bisect import bisect_right
 from collections import deque
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 
 from melodi.energy.bins import NS_PER_SECOND, Bin, Interval, Span
 from melodi.energy.steps import non_negative_fit
-from melodi.energy.work import PREFILL_PACE
+from melodi.energy.work import PREFILL_PACE, Work
 
 LATELY_NS = 10 * NS_PER_SECOND
 """An engine that has told nothing for so long is not waited for any more."""
@@ -22,6 +21,8 @@ GUESS_STEPS = 667.0
 """How sure the guess of a token's pace is: as one stretch that holds so many tokens of it."""
 MOST_MOVED = 0.5
 """Part of the steps of a bin that its prefills may add or take away, for them to be known."""
+STRETCHES_TO_TRUST = 3
+"""A pace that was learned from fewer is mostly the guess."""
 QUEUED_STEPS = 10
 """A first token so many steps after the earliest time for it shows that its request waited."""
 
@@ -70,12 +71,15 @@ class TokenPace:
     def __init__(self) -> None:
         self._rows: deque[tuple[float, ...]] = deque(maxlen=ROWS_KEPT)
         self.steps = PREFILL_PACE
+        self.stretches = 0
+        """That it has learned from."""
 
     def learn(self, told: EngineSteps) -> None:
         """Take a stretch; one that was short, or spent mostly on prompts, teaches nothing."""
         length_ns, steps = told.end_ns - told.start_ns, told.steps or 0.0
         if length_ns < LEARNT_FROM_NS or PREFILL_PACE * told.prefill_tokens >= MOST_MOVED * steps:
             return
+        self.stretches += 1
         self._rows.append((steps, told.output_tokens, told.prefill_tokens, 0.0, length_ns))
         rows = np.array(self._rows)
         work = np.concatenate((_GUESSES, rows[:, :4]))
@@ -97,6 +101,7 @@ class StepLog:
         self._ends_ns: list[int] = []
         self._paces: list[float] = []
         self._pace = TokenPace()
+        self._trusted_ns: int | None = None
 
     def add(self, told: EngineSteps) -> None:
         """What was told next."""
@@ -104,6 +109,8 @@ class StepLog:
         self._told.append(told)
         self._ends_ns.append(told.end_ns)
         self._paces.append(self._pace.steps)
+        if self._trusted_ns is None and self._pace.stretches >= STRETCHES_TO_TRUST:
+            self._trusted_ns = told.end_ns
         if len(self._told) >= 2 * KEPT:
             for some in (self._told, self._ends_ns, self._paces):
                 del some[:KEPT]
@@ -143,6 +150,10 @@ class StepLog:
         place = min(bisect_right(self._ends_ns, at_ns), len(self._paces) - 1)
         return self._paces[place] if place >= 0 else PREFILL_PACE
 
+    def knows_pace(self, at_ns: int) -> bool:
+        """Whether that is more than a guess."""
+        return self._trusted_ns is not None and at_ns >= self._trusted_ns
+
     def before(self, end_ns: int, steps: float) -> int | None:
         """When the engine was so many steps short of where it was at `end_ns`; None: not known."""
         if not self._told or end_ns > self._ends_ns[-1]:
@@ -177,34 +188,62 @@ class Engines:
         return log is not None and is_unseen(span) and log.is_due(span.service.end_ns, now_ns)
 
     def placed(self, span: Span) -> Span | None:
-        """The span of a request that was not streamed, with its first token and without waiting.
+        """The span without the time in which its request waited; None: there is no telling.
 
-        Every step gives a token to whoever decodes, so the first is found by going back from the
-        end. Readings a second apart place it less well than the assumption that nobody waited;
-        but if it came clearly later than that, its request waited, and service began no sooner
-        than the prompt was read. None: there is no telling.
+        Its prompt was read just before its first token, at the engine's pace. If that began
+        clearly later than the request was sent, it waited, and service began no sooner.
         """
-        log, work, service = self._logs.get(span.backend), span.work, span.service
-        if log is None or work is None or not is_unseen(span):
+        log, work = self._logs.get(span.backend), span.work
+        if log is None or work is None:
             return None
-        decoded = work.output_tokens - 1
-        found_ns = log.before(service.end_ns, decoded)
-        if found_ns is None:
-            return None
-        read_ns = partial(
-            work.prefill_ns, service.start_ns, service.end_ns, pace=log.pace_at(service.end_ns)
-        )
-        _, earliest_ns = read_ns(first_token_ns=None)
-        step_ns = (service.end_ns - found_ns) / decoded
-        if found_ns <= earliest_ns + QUEUED_STEPS * step_ns:
-            return replace(span, first_token_ns=earliest_ns)
-        begun_ns, _ = read_ns(first_token_ns=found_ns)
-        return replace(span, service=Interval(begun_ns, service.end_ns), first_token_ns=found_ns)
+        pace = log.pace_at(span.service.end_ns)
+        if is_unseen(span):
+            return _placed(span, work, log, pace)
+        return _without_waiting(span, work, pace) if log.knows_pace(span.service.end_ns) else None
 
     def during(self, bin_: Bin) -> dict[str, EngineBin]:
         """What each engine did in the bin, where that is known."""
         found = {name: log.during(bin_) for name, log in self._logs.items()}
         return {name: one for name, one in found.items() if one is not None}
+
+
+def _placed(span: Span, work: Work, log: StepLog, pace: float) -> Span | None:
+    """The span of a request that was not streamed, with its first token.
+
+    Every step gives a token to whoever decodes, so the first is found by going back from the
+    end. Readings a second apart place it less well than the assumption that nobody waited; so
+    they are followed only if it came clearly later than that.
+    """
+    service, decoded = span.service, work.output_tokens - 1
+    found_ns = log.before(service.end_ns, decoded)
+    if found_ns is None:
+        return None
+    _, earliest_ns = work.prefill_ns(
+        service.start_ns, service.end_ns, first_token_ns=None, pace=pace
+    )
+    step_ns = (service.end_ns - found_ns) / decoded
+    if found_ns <= earliest_ns + QUEUED_STEPS * step_ns:
+        return replace(span, first_token_ns=earliest_ns)
+    return _begun(replace(span, first_token_ns=found_ns), work, pace)
+
+
+def _without_waiting(span: Span, work: Work, pace: float) -> Span | None:
+    """The span of a request that was streamed; None where it did not wait."""
+    service, first_ns = span.service, span.first_token_ns
+    decoded = work.output_tokens - 1
+    if first_ns is None or decoded < 1:
+        return None
+    begun = _begun(span, work, pace)
+    step_ns = (service.end_ns - first_ns) / decoded
+    waited_ns = begun.service.start_ns - service.start_ns
+    return begun if waited_ns > QUEUED_STEPS * step_ns else None
+
+
+def _begun(span: Span, work: Work, pace: float) -> Span:
+    """The span from when its prompt was read."""
+    start_ns, end_ns = span.service.start_ns, span.service.end_ns
+    begun_ns, _ = work.prefill_ns(start_ns, end_ns, first_token_ns=span.first_token_ns, pace=pace)
+    return replace(span, service=Interval(begun_ns, end_ns))
 
 
 def is_unseen(span: Span) -> bool:

@@ -120,7 +120,7 @@ class Ledger:
         entry.span = span or Span(request, Interval(entry.sent_ns, entry.sent_ns))
         entry.end_ns = entry.span.service.end_ns
         self._roster.tell(entry.row, entry.span)
-        if is_unseen(entry.span):
+        if entry.span.work is not None:
             self._roster.placed[entry.row] = False
             self._unplaced.append(entry)
 
@@ -202,11 +202,11 @@ class Ledger:
             if self._engines.is_due(entry.span, now_ns):
                 waiting.append(entry)
                 continue
-            placed = self._engines.placed(entry.span)
+            unseen, placed = is_unseen(entry.span), self._engines.placed(entry.span)
             if placed is not None:
                 entry.span = placed
                 self._roster.place(entry.row, placed, placed.first_token_ns)
-                for name in entry.domains:
+                for name in entry.domains if unseen else ():
                     self._domains[name].explain(entry.row, PREFILL_BY_STEPS)
             self._roster.placed[entry.row] = True
         self._unplaced = waiting

@@ -12,6 +12,8 @@ LONGEST_NS = 3 * NS_PER_SECOND
 PAUSE_NS = NS_PER_SECOND // 10
 """A shorter time with nobody in service counts as service."""
 BUSY_KEPT = 64
+LOOK_EVERY_NS = 10 * NS_PER_SECOND
+"""Streams show their steps themselves: it is enough to learn now and then how prompts are read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +52,8 @@ class EngineMeter:
     def __init__(self, backend: str) -> None:
         self._backend = backend
         self._running = 0
-        self._unseen: set[str] = set()
+        self._followed: set[str] = set()
+        self._looked_ns = -LOOK_EVERY_NS
         self._owed = False
         self._busy: deque[tuple[int, int | None]] = deque(maxlen=BUSY_KEPT)
         """When somebody was in service; the end of the last is None while somebody is."""
@@ -58,8 +61,11 @@ class EngineMeter:
 
     @property
     def is_owed(self) -> bool:
-        """Whether a request that is not streamed is in service, or was since the last reading."""
-        return self._owed or bool(self._unseen)
+        """Whether a request that is not streamed is in service, or was since the last reading.
+
+        One in some seconds that is streamed counts as well.
+        """
+        return self._owed or bool(self._followed)
 
     def begin(self, request: str, at_ns: int, *, streamed: bool) -> None:
         """A request was sent."""
@@ -68,16 +74,17 @@ class EngineMeter:
                 at_ns, _ = self._busy.pop()
             self._busy.append((at_ns, None))
         self._running += 1
-        if not streamed:
-            self._unseen.add(request)
+        if not streamed or at_ns - self._looked_ns >= LOOK_EVERY_NS:
+            self._looked_ns = at_ns
+            self._followed.add(request)
 
     def end(self, request: str, at_ns: int) -> None:
         """A request is over."""
         self._running -= 1
         if self._running == 0:
             self._busy.append((self._busy.pop()[0], at_ns))
-        if request in self._unseen:
-            self._unseen.remove(request)
+        if request in self._followed:
+            self._followed.remove(request)
             self._owed = True
 
     def feed(self, now: EngineCounters) -> list[EngineSteps]:

@@ -204,6 +204,44 @@ def test_who_waited_for_a_slot_pays_for_its_own_steps_only() -> None:
     assert active(blind_final["second"]) > 125
 
 
+def stream(books: Ledger, name: str, first_ms: int, end_ms: int, output: int) -> None:
+    """A request that was sent at 0 and streamed from then on."""
+    paces = range(output)
+    arrivals = [first_ms * MS + (end_ms - first_ms) * MS * k // (output - 1) for k in paces]
+    work = Work.of(input_tokens=100, cached_tokens=0, output_tokens=output, arrivals_ns=arrivals)
+    books.begin(name, [GPU], 0)
+    service = Interval(0, end_ms * MS)
+    span = Span(name, service, first_ms * MS, work=work, backend="b", model="m")
+    books.end(name, span)
+
+
+@pytest.mark.parametrize(("first_ms", "waited"), [(1000, True), (60, False)])
+def test_a_stream_that_waited_does_not_pay_for_it(first_ms: int, waited: bool) -> None:
+    """Time before its prompt was read is no service, if it is clearly more than reading takes."""
+    told_books, blind = ledger("time"), ledger("time")
+    for at in range(-4, 2):
+        told_books.step(told(at * 1000, (at + 1) * 1000, STEPS_A_SECOND))
+    for books in (told_books, blind):
+        serve(books, "beside", 0, 2000, output=199)
+        stream(books, "stream", first_ms, 2000, output=100)
+        for at in range(0, 2000, 100):
+            books.add(bin_at(at, at + 100, before=at / 10))
+    told_joules = active(close(told_books).final["stream"])
+    blind_joules = active(close(blind).final["stream"])
+    assert blind_joules == pytest.approx(100)
+    assert told_joules == pytest.approx(50 if waited else 100, rel=0.05)
+
+
+def test_a_guessed_pace_makes_no_stream_wait() -> None:
+    """How long a prompt takes to read hangs on the card: it has to be learned first."""
+    books = ledger("time")
+    read_each_second(books)
+    stream(books, "stream", 1000, 2000, output=100)
+    for at in range(0, 2000, 100):
+        books.add(bin_at(at, at + 100, before=at / 10))
+    assert active(close(books).final["stream"]) == pytest.approx(200)
+
+
 def test_prefill_is_told_apart_where_steps_tell_the_first_token_and_says_so() -> None:
     """Nobody saw it, and without steps the split stays unknown."""
     books, blind = ledger(), ledger()

@@ -5,7 +5,12 @@ from collections.abc import Mapping
 import pytest
 
 from melodi.energy.engine import EngineSteps
-from melodi.inference.engine_meter import LONGEST_NS, EngineCounters, EngineMeter
+from melodi.inference.engine_meter import (
+    LONGEST_NS,
+    LOOK_EVERY_NS,
+    EngineCounters,
+    EngineMeter,
+)
 
 MS = 1_000_000
 SECOND = 1_000 * MS
@@ -100,9 +105,28 @@ def test_of_several_engines_the_busiest_counts() -> None:
     assert steps_of(told) == [None, 0]
 
 
+def meter_that_has_looked() -> EngineMeter:
+    """A meter to which a stream is nothing new."""
+    meter = EngineMeter("b")
+    meter.begin("before", -2 * MS, streamed=True)
+    meter.end("before", -MS)
+    meter.feed(counters(-1, 0))
+    assert not meter.is_owed
+    return meter
+
+
+def test_one_stream_in_a_while_is_followed_as_well() -> None:
+    """It tells how fast prompts are read, and so which streams have waited."""
+    meter = meter_that_has_looked()
+    meter.begin("next", LOOK_EVERY_NS - 2 * MS - 1, streamed=True)
+    assert not meter.is_owed
+    meter.begin("later", LOOK_EVERY_NS - 2 * MS, streamed=True)
+    assert meter.is_owed
+
+
 def test_a_reading_is_owed_only_for_requests_that_are_not_streamed() -> None:
     """While one is in service, and once after; where none was, nobody need be asked."""
-    meter = EngineMeter("b")
+    meter = meter_that_has_looked()
     meter.begin("streamed", 0, streamed=True)
     assert not meter.is_owed
     meter.begin("whole", MS, streamed=False)
@@ -119,10 +143,10 @@ def test_a_reading_is_owed_only_for_requests_that_are_not_streamed() -> None:
 
 @pytest.mark.parametrize("streamed", [True, False])
 def test_requests_without_end_take_no_memory_without_end(streamed: bool) -> None:
-    """An engine whose requests are streamed is never read, and yet nothing piles up."""
+    """An engine that is never read, and yet nothing piles up."""
     meter = EngineMeter("b")
     for number in range(10_000):
         meter.begin(str(number), number * SECOND, streamed=streamed)
         meter.end(str(number), number * SECOND + 1)
     assert len(meter._busy) < 100
-    assert not meter._unseen
+    assert not meter._followed
