@@ -53,7 +53,7 @@ class EngineMeter:
         self._backend = backend
         self._running = 0
         self._followed: set[str] = set()
-        self._looked_ns = -LOOK_EVERY_NS
+        self._looked_ns: int | None = None
         self._owed = False
         self._busy: deque[tuple[int, int | None]] = deque(maxlen=BUSY_KEPT)
         """When somebody was in service; the end of the last is None while somebody is."""
@@ -70,11 +70,12 @@ class EngineMeter:
     def begin(self, request: str, at_ns: int, *, streamed: bool) -> None:
         """A request was sent."""
         if self._running == 0:
+            busy_ns = at_ns
             if self._busy and at_ns - (self._busy[-1][1] or at_ns) < PAUSE_NS:
-                at_ns, _ = self._busy.pop()
-            self._busy.append((at_ns, None))
+                busy_ns, _ = self._busy.pop()
+            self._busy.append((busy_ns, None))
         self._running += 1
-        if not streamed or at_ns - self._looked_ns >= LOOK_EVERY_NS:
+        if not streamed or self._looked_ns is None or at_ns - self._looked_ns >= LOOK_EVERY_NS:
             self._looked_ns = at_ns
             self._followed.add(request)
 
