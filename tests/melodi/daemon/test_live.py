@@ -59,7 +59,9 @@ async def test_power_comes_live_with_joules_that_grow_and_requests_in_flight(
         busy = await anext(event async for event in stream if event["in_flight"] == 1)
         await task
         last = await anext(event async for event in stream if event["in_flight"] == 0)
-    assert first["joules"] < busy["joules"] <= last["joules"]
+    # The second event may come before there is anything newer to tell.
+    assert first["joules"] <= busy["joules"] <= last["joules"]
+    assert first["joules"] < last["joules"]
     assert last["domains"][DEVICE]["mean_watts"] > 0
     assert last["domains"][DEVICE]["over_seconds"] == 0.2
     assert last["at"].endswith("Z")
