@@ -74,14 +74,14 @@ async def test_the_child_ends_with_whoever_stops_listening(daemon: Any, ids: lis
 
 
 async def test_the_child_gives_way_and_hears_no_ctrl_c(daemon: Any, ids: list[str]) -> None:
-    """It is as nice as can be before it does anything, in the daemon's own session: in another
+    """It is nicer before it does anything, in the daemon's own session: in another
     one Linux would give it as much of the processors as the daemon has."""
     parts = apart(daemon.url, Job(question=ExportWanted(), now=to_datetime(daemon.clock.wall_ns())))
     first = asyncio.create_task(anext(parts))
     nice: list[psutil.Process] = []
 
     def found() -> bool:
-        nice[:] = [one for one in psutil.Process().children() if one.nice() == 19]
+        nice[:] = [one for one in psutil.Process().children() if one.nice() == os.nice(0) + 10]
         return bool(nice)
 
     await until(found)

