@@ -27,12 +27,17 @@ class NoCounters(Exception):
     """A server told nothing of its engines' steps; the message says what it did instead."""
 
 
+class LateCounters(NoCounters):
+    """The answer took long; the next one may not."""
+
+
 async def read_counters(
     session: "aiohttp.ClientSession", backend: Backend, clock: Clock
 ) -> EngineCounters:
     """The counters now, as of the middle between asking and the answer.
 
-    Raises NoCounters where there are none, and aiohttp's errors.
+    Raises NoCounters where there are none, LateCounters where they say nothing of now, and
+    aiohttp's errors.
     """
     import aiohttp
 
@@ -44,7 +49,7 @@ async def read_counters(
         if answer.status != 200:
             raise NoCounters(f"it answers /metrics with HTTP status {answer.status}")
     if answered_ns - asked_ns > LATEST_NS:
-        raise NoCounters("it takes long to answer /metrics")
+        raise LateCounters("it takes long to answer /metrics")
     return counters_in(text, at_ns=(asked_ns + answered_ns) // 2)
 
 
