@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 NS_PER_SECOND = 1_000_000_000
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Clock(Protocol):
@@ -71,4 +71,4 @@ class VirtualClock:
 
 def to_datetime(wall_ns: int) -> datetime:
     """Wall nanoseconds as an aware UTC datetime, to the microsecond."""
-    return _EPOCH + timedelta(microseconds=wall_ns // 1_000)
+    return EPOCH + timedelta(microseconds=wall_ns // 1_000)

@@ -48,7 +48,7 @@ class Outbox:
         waited_ns = now_ns - self._written_ns
         if waited_ns < WRITE_EVERY_NS:
             return False
-        if self.final or not self._ended.isdisjoint(self._touched) or self._without_row(now_ns):
+        if self.final or self.changed(now_ns):
             return True
         return bool(self._minutes) and waited_ns >= MINUTES_EVERY_NS and not busy
 

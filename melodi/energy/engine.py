@@ -71,15 +71,17 @@ class TokenPace:
     def __init__(self) -> None:
         self._rows: deque[tuple[float, ...]] = deque(maxlen=ROWS_KEPT)
         self.steps = PREFILL_PACE
-        self.stretches = 0
-        """That it has learned from."""
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether it is more than a guess."""
+        return len(self._rows) >= STRETCHES_TO_TRUST
 
     def learn(self, told: EngineSteps) -> None:
         """Take a stretch; one that was short, or spent mostly on prompts, teaches nothing."""
         length_ns, steps = told.end_ns - told.start_ns, told.steps or 0.0
         if length_ns < LEARNT_FROM_NS or PREFILL_PACE * told.prefill_tokens >= MOST_MOVED * steps:
             return
-        self.stretches += 1
         self._rows.append((steps, told.output_tokens, told.prefill_tokens, 0.0, length_ns))
         rows = np.array(self._rows)
         work = np.concatenate((_GUESSES, rows[:, :4]))
@@ -109,7 +111,7 @@ class StepLog:
         self._told.append(told)
         self._ends_ns.append(told.end_ns)
         self._paces.append(self._pace.steps)
-        if self._trusted_ns is None and self._pace.stretches >= STRETCHES_TO_TRUST:
+        if self._trusted_ns is None and self._pace.is_learned:
             self._trusted_ns = told.end_ns
         if len(self._told) >= 2 * KEPT:
             for some in (self._told, self._ends_ns, self._paces):

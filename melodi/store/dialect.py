@@ -10,7 +10,8 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+from melodi.clock import EPOCH
+
 _MICROSECOND = timedelta(microseconds=1)
 
 _PRAGMAS = (
@@ -45,12 +46,12 @@ class Instant(sa.types.TypeDecorator[datetime]):
             return None
         if value.tzinfo is None:
             raise ValueError(f"{value} has no time zone; make it aware before it is stored")
-        return value if dialect.name == "postgresql" else (value - _EPOCH) // _MICROSECOND
+        return value if dialect.name == "postgresql" else (value - EPOCH) // _MICROSECOND
 
     def process_result_value(self, value: Any, dialect: sa.Dialect) -> datetime | None:
         if value is None:
             return None
-        moment = value if dialect.name == "postgresql" else _EPOCH + value * _MICROSECOND
+        moment = value if dialect.name == "postgresql" else EPOCH + value * _MICROSECOND
         return cast("datetime", moment).astimezone(UTC)
 
 
