@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command import MELODI, Shell, is_clear
+from command import MELODI, Shell, is_clear, urls_said
 from pages import free_address
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -113,9 +113,8 @@ def test_a_client_that_only_changed_its_address_is_recorded(
     curl = next(moved(line, addresses) for line in SHELL_LINES if line.startswith("curl"))
     daemon = newcomer.start("serve")
     try:
-        said = [next(daemon.stderr) for _ in range(2)]
-        assert addresses[API] in said[0]
-        assert addresses[GATEWAY] in said[1]
+        urls = [f"http://{addresses[name]}" for name in (API, GATEWAY)]
+        assert urls_said(daemon, "api", "gateway") == urls
         body = json.dumps({"model": "simulated", "prompt": "Why is the sky blue?"}).encode()
         url = f"http://{addresses[GATEWAY]}/api/generate"
         with urllib.request.urlopen(urllib.request.Request(url, data=body), timeout=30) as answer:

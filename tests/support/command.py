@@ -57,6 +57,19 @@ class Shell:
         )
 
 
+def urls_said(process: "subprocess.Popen[str]", *names: str) -> list[str]:
+    """The URLs that a server says under these names when it answers; it may log before it does."""
+    said: list[str] = []
+    found: dict[str, str] = {}
+    while not found.keys() >= set(names):
+        said.append(process.stderr.readline())
+        assert said[-1], f"it ended: {''.join(said)}"
+        word, *rest = said[-1].split() or [""]
+        if word in names:
+            found[word] = rest[0]
+    return [found[name] for name in names]
+
+
 def is_clear(text: str) -> bool:
     """A message for people: something is said, and there is no traceback."""
     return bool(text.strip()) and not re.search(r"Traceback|^\s+File ", text, re.MULTILINE)

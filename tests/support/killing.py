@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
-from command import Shell
+from command import Shell, urls_said
 
 from melodi.energy.record import EnergyRecord, Status
 from melodi.store.database import open_engine
@@ -87,7 +87,7 @@ def simulator() -> Iterator[str]:
     )
     try:
         assert process.stderr is not None
-        yield next(process.stderr).split()[1]
+        yield urls_said(process, "vllm")[0]
     finally:
         process.terminate()
         process.communicate()
@@ -133,7 +133,7 @@ def daemon(shell: Shell, **environment: str) -> "Iterator[tuple[subprocess.Popen
     said: list[str] = []
     with shell.start("serve", **environment) as process:
         try:
-            urls = _urls(process)
+            urls = urls_said(process, "api", "gateway")
             # A daemon whose words nobody takes would stop at its next one.
             reader = threading.Thread(target=lambda: said.extend(process.stderr or ()))
             reader.start()
@@ -143,19 +143,6 @@ def daemon(shell: Shell, **environment: str) -> "Iterator[tuple[subprocess.Popen
         reader.join()
     with (shell.folder / "serve.log").open("a") as log:
         log.writelines(said)
-
-
-def _urls(process: "subprocess.Popen[str]") -> list[str]:
-    said: list[str] = []
-    found: dict[str, str] = {}
-    assert process.stderr is not None
-    while len(found) < 2:
-        said.append(process.stderr.readline())
-        assert said[-1], f"the daemon ended: {''.join(said)}"
-        word, _, rest = said[-1].partition(" ")
-        if word in ("api", "gateway"):
-            found[word] = rest.split()[0]
-    return [found["api"], found["gateway"]]
 
 
 @contextlib.asynccontextmanager

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from command import MELODI, Shell
+from command import MELODI, Shell, urls_said
 
 ROOT = Path(__file__).resolve().parents[2]
 API = "127.0.0.1:8340"
@@ -128,11 +128,8 @@ class Reader:
             stderr=subprocess.PIPE,
             text=True,
         )
-        said = ""
         try:
-            while not said.startswith("api ") and daemon.poll() is None:
-                said = daemon.stderr.readline()
-            assert daemon.poll() is None, said + daemon.stderr.read()
+            urls_said(daemon, "api")
             yield
         finally:
             daemon.terminate()

@@ -7,7 +7,7 @@ import urllib.request
 from collections.abc import Iterator
 
 import pytest
-from command import Shell, is_clear
+from command import Shell, is_clear, urls_said
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def daemon(configured: Shell) -> "Iterator[tuple[subprocess.Popen[str], str]]":
         file.write('\n[api]\nlisten = "127.0.0.1:0"\n')
     with configured.start("serve") as process:
         try:
-            url = next(line.split()[1] for line in process.stderr if line.startswith("api"))
+            (url,) = urls_said(process, "api")
             yield process, url
         finally:
             process.kill()

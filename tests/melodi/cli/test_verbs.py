@@ -8,7 +8,7 @@ import time
 import urllib.request
 
 import pytest
-from command import Shell, is_clear
+from command import Shell, is_clear, urls_said
 
 HEAVY = {
     *("adbc_driver_manager", "aiohttp", "alembic", "fastapi", "httpx", "httpx2", "numpy"),
@@ -140,7 +140,7 @@ def test_serve_answers_and_ends_cleanly_on_sigterm(configured: Shell) -> None:
         file.write('\n[api]\nlisten = "127.0.0.1:0"\n')
     process = configured.start("serve")
     try:
-        url = next(line.split()[1] for line in process.stderr if line.startswith("api"))
+        (url,) = urls_said(process, "api")
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
             with urllib.request.urlopen(f"{url}/v1/ledger", timeout=5) as answer:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command import Shell, is_clear
+from command import Shell, is_clear, urls_said
 
 from melodi.serving import GRACE_SECONDS
 from melodi.simulator.launch import RunningSimulator, simulator_in_thread
@@ -36,11 +36,9 @@ def shell(tmp_path: Path, simulator: RunningSimulator) -> Shell:
     return Shell(tmp_path)
 
 
-def urls(process: "subprocess.Popen[str]") -> tuple[str, str]:
+def urls(process: "subprocess.Popen[str]") -> list[str]:
     """What the daemon says when it answers: its API and its gateway."""
-    words = [next(process.stderr).split() for _ in range(2)]
-    assert [one[0] for one in words] == ["api", "gateway"]
-    return words[0][1], words[1][1]
+    return urls_said(process, "api", "gateway")
 
 
 @pytest.fixture
@@ -93,8 +91,7 @@ def test_sigterm_refuses_the_new_and_cuts_what_takes_too_long(
     shell: Shell, daemon: "subprocess.Popen[str]"
 ) -> None:
     """A stream gets the grace time and no more; nothing is said with a traceback."""
-    addresses = [url.removeprefix("http://").split(":") for url in urls(daemon)]
-    gateway = "http://" + ":".join(addresses[1])
+    api, gateway = urls(daemon)
     started = threading.Event()
     client = threading.Thread(
         target=stream, args=(gateway, []), kwargs={"started": started, "tokens": 3000}
@@ -103,8 +100,8 @@ def test_sigterm_refuses_the_new_and_cuts_what_takes_too_long(
     assert started.wait(20)
     began = time.monotonic()
     daemon.send_signal(signal.SIGTERM)
-    for host, port in addresses:
-        while accepts(host, int(port)):
+    for url in (api, gateway):
+        while accepts(url):
             assert time.monotonic() - began < GRACE_SECONDS - 2
     assert daemon.poll() is None
     _, talk = daemon.communicate(timeout=30)
@@ -117,10 +114,11 @@ def test_sigterm_refuses_the_new_and_cuts_what_takes_too_long(
     assert record["energy_joules"] > 0
 
 
-def accepts(host: str, port: int) -> bool:
+def accepts(url: str) -> bool:
     """Whether anybody listens there."""
+    host, port = url.removeprefix("http://").split(":")
     try:
-        socket.create_connection((host, port), timeout=5).close()
+        socket.create_connection((host, int(port)), timeout=5).close()
     except OSError:
         return False
     return True
