@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.export.ways import clocked, ours, plain_csv
 from melodi.clock import to_datetime
-from melodi.datasets.tables import Format
+from melodi.datasets.selection import Format
 from melodi.energy.record import DomainEnergy, EnergyRecord, Quality, Status
 from melodi.ids import new_id
 from melodi.store.database import open_engine

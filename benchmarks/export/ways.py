@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from melodi.datasets.export import Export, export_file
-from melodi.datasets.tables import Format
+from melodi.datasets.export import export_file
+from melodi.datasets.selection import Export, Format
 
 
 def plain_csv(path: Path, out: Path) -> None:

@@ -21,7 +21,6 @@ from melodi.api.questions import (
     compare_answer,
     stats_answer,
 )
-from melodi.datasets.export import export_to
 from melodi.errors import MelodiError, StoreError
 from melodi.store.database import open_engine
 from melodi.store.figures import Rates
@@ -95,6 +94,8 @@ def main() -> None:
 def _do(order: _Order) -> None:
     question, now = order.job.question, order.job.now
     if isinstance(question, ExportWanted):
+        from melodi.datasets.export import export_to
+
         export_to(order.url, sys.stdout.buffer, question.to_export(now))
         return
     engine = open_engine(order.url)

@@ -11,7 +11,7 @@ from melodi.api.apart import Job
 from melodi.api.questions import ExportWanted
 from melodi.api.services import Services
 from melodi.clock import to_datetime
-from melodi.datasets.tables import Format
+from melodi.datasets.selection import Format
 from melodi.errors import CutShort, StoreError
 
 _CONTENT: dict[str, dict[str, object]] = {one.media_type.partition(";")[0]: {} for one in Format}

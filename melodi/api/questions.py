@@ -10,8 +10,7 @@ import sqlalchemy as sa
 from melodi.analysis.compare import CompareQuery, read_comparison
 from melodi.api.filters import Filters
 from melodi.api.moments import parse_step
-from melodi.datasets.export import Export
-from melodi.datasets.tables import Format
+from melodi.datasets.selection import Export, Format
 from melodi.store.figures import Rates
 from melodi.store.histogram import ERROR_RATIO
 from melodi.store.queries import BadQuery

@@ -36,7 +36,7 @@ def export(
     from melodi.clock import SystemClock, to_datetime
     from melodi.config import load
     from melodi.datasets.export import count_rows, export_file
-    from melodi.datasets.tables import Format
+    from melodi.datasets.selection import Format
 
     url = load(config).database.url
     wanted = ExportWanted(format=Format(format_.value), provisional=provisional, **filters)

@@ -9,7 +9,7 @@ SQLite of its own, and two in one process do not see each other's locks.
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -18,10 +18,11 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import sqlalchemy as sa
 
 from melodi.datasets.columns import COLUMNS
-from melodi.datasets.tables import Format, writing
+from melodi.datasets.selection import Export
+from melodi.datasets.tables import writing
 from melodi.errors import StoreError
 from melodi.store.database import database_path
-from melodi.store.queries import RequestFilter, conditions
+from melodi.store.queries import conditions
 from melodi.store.schema import requests
 
 if TYPE_CHECKING:
@@ -38,16 +39,6 @@ _ARROW = {
     "float64": pa.float64(),
     "timestamp[us, tz=UTC]": pa.timestamp("us", tz="UTC"),
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Export:
-    """Which records are written, and how."""
-
-    format: Format
-    wanted: RequestFilter = field(default_factory=RequestFilter)
-    provisional: bool = False
-    """Whether records that may still change are written too."""
 
 
 def arrow_schema() -> pa.Schema:

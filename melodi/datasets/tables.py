@@ -2,35 +2,15 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from typing import Any, BinaryIO
 
 import orjson
 import pyarrow as pa  # type: ignore[import-untyped]
 
 from melodi.datasets.columns import COLUMNS
+from melodi.datasets.selection import Format
 
 Write = Callable[[pa.RecordBatch], None]
-
-
-class Format(StrEnum):
-    """How a table is written."""
-
-    PARQUET = "parquet"
-    JSONL = "jsonl"
-    CSV = "csv"
-
-    @property
-    def media_type(self) -> str:
-        """What HTTP calls it."""
-        return _MEDIA_TYPES[self]
-
-
-_MEDIA_TYPES = {
-    Format.PARQUET: "application/vnd.apache.parquet",
-    Format.JSONL: "application/x-ndjson",
-    Format.CSV: "text/csv; charset=utf-8",
-}
 _NESTED = tuple(name for name, column in COLUMNS.items() if column.arrow_type == "json")
 
 

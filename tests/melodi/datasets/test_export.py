@@ -21,8 +21,8 @@ from pyarrow import csv as arrow_csv
 from pyarrow import parquet
 
 from melodi.datasets.columns import COLUMNS
-from melodi.datasets.export import Export, arrow_schema, count_rows, export_file, export_to
-from melodi.datasets.tables import Format
+from melodi.datasets.export import arrow_schema, count_rows, export_file, export_to
+from melodi.datasets.selection import Export, Format
 from melodi.energy.record import DomainEnergy, EnergyRecord, Quality
 from melodi.errors import StoreError
 from melodi.store.database import open_engine
