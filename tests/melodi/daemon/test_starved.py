@@ -9,8 +9,8 @@ from typing import Any
 
 import aiohttp
 import pytest
-from command import Shell
-from killing import _urls, daemon, settle, simulator, stored
+from command import Shell, urls_said
+from killing import daemon, settle, simulator, stored
 from scripted_server import response, scripted
 
 STREAMS = 100
@@ -95,7 +95,7 @@ async def test_a_daemon_whose_words_nobody_takes_goes_on(tmp_path: Path) -> None
         (tmp_path / "melodi.toml").write_text(plain)
         with Shell(tmp_path).start("serve") as process:
             try:
-                api, gateway = await asyncio.to_thread(_urls, process)
+                api, gateway = await asyncio.to_thread(urls_said, process, "api", "gateway")
                 connector = aiohttp.TCPConnector(limit=16)
                 async with aiohttp.ClientSession(
                     connector=connector, auto_decompress=False
