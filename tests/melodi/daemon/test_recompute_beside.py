@@ -21,7 +21,7 @@ def ask(daemon: Served, number: int) -> PromptRequest:
         backend=daemon.runtime.backend("sim"),
         model="simulated",
         prompt=f"tell me about {number} sheep",
-        options={"max_tokens": 40},
+        options={"max_tokens": 120},
     )
 
 
@@ -49,7 +49,7 @@ async def test_records_may_be_divided_anew_while_a_daemon_writes(stage: Any) -> 
     assert {one.before.id for one in revised.revisions} == earlier
     records = {one.id: one for one in store.page(RequestFilter(), limit=100).items}
     assert {records[id_].revision for id_ in earlier} == {2}
-    # A record's policy is the poorest of its bins: on a busy host one may pass without a token.
+    # By what divided most of its joules: on a busy host a request may have spent them waiting.
     assert "tokens" in {records[id_].policy for id_ in earlier}
     assert {records[id_].revision for id_ in later} == {1}
     (line,) = store.ledger()
