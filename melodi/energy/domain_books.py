@@ -97,16 +97,15 @@ class DomainBooks:
             self._started_ns = bin_.start_ns
         self._open.append(bin_)
 
-    def welcome(self, row: int, sent_ns: int) -> None:
-        """A request has been sent that may run here."""
+    def welcome(self, row: int, sent_ns: int) -> bool:
+        """A request has been sent that may run here; gives whether in time for all its bins."""
         later: list[tuple[int, int]] = []
         while self._coming and self._coming[-1][0] > sent_ns:
             later.append(self._coming.pop())
         self._coming.append((sent_ns, row))
         if later:
             self._coming.extend(reversed(later))
-        if sent_ns < self.settled_ns:
-            self.explain(row, "late")
+        return sent_ns >= self.settled_ns
 
     def explain(self, row: int, reason: str) -> None:
         """Say why what a request gets here is less sure than it might be."""

@@ -100,6 +100,7 @@ class Ledger:
                 quiet_ns=self._quiet_ns,
             )
         else:
+            self._write()
             books.change_meter(facts)
         self._statements.forget_footprints()
         slowest_ns = max(one.facts.refresh_ns for one in self._domains.values())
@@ -109,19 +110,21 @@ class Ledger:
         """A request has been sent; it may be in service on `domains` from now on."""
         here = tuple(name for name in domains if name in self._domains)
         row = self._roster.enter(at_ns, holders=len(here))
-        self._tallies.open(row)
-        for name in here:
-            self._domains[name].welcome(row, at_ns)
+        late = [books for name in here if not (books := self._domains[name]).welcome(row, at_ns)]
         self._entries[request] = Entry(request, at_ns, row, here)
+        if late:
+            self._write()
+        for books in late:
+            books.explain(row, "late")
 
     def end(self, request: str, span: Span | None) -> None:
         """The request is over; `span` is its service, None if it was never served."""
         entry = self._entries[request]
         entry.span = span or Span(request, Interval(entry.sent_ns, entry.sent_ns))
         entry.end_ns = entry.span.service.end_ns
-        self._roster.tell(entry.row, entry.span)
-        if entry.span.work is not None:
-            self._roster.placed[entry.row] = False
+        waits = self._engines.may_place(entry.span)
+        self._roster.tell(entry.row, entry.span, waits=waits)
+        if waits:
             self._unplaced.append(entry)
 
     def add(self, bin_: Bin) -> None:
@@ -150,6 +153,7 @@ class Ledger:
         `wall_offset_ns` is wall time minus monotonic time; `between` is called after each round of
         bins and each request that became final.
         """
+        self._write()
         self._place(now_ns)
         closing = Closing()
         accounts: dict[tuple[str, int], MinuteAccounts] = {}
@@ -178,6 +182,7 @@ class Ledger:
 
         `between` is called after each.
         """
+        self._write()
         posted = {}
         entries = [self._entries[one] for one in requests]
         for name, energy in self._statements.of(entries, heard=True):
@@ -190,7 +195,12 @@ class Ledger:
         entry = self._entries.get(request)
         if entry is None:
             return None
+        self._write()
         return self._statements.foreseen(entry, now_ns)
+
+    def _write(self) -> None:
+        """Bring the columns of requests up to date."""
+        self._tallies.open(self._roster.write())
 
     def _place(self, now_ns: int) -> None:
         """Put the tokens of those who were not streamed where their engines' steps tell."""
@@ -205,7 +215,7 @@ class Ledger:
             unseen, placed = is_unseen(entry.span), self._engines.placed(entry.span)
             if placed is not None:
                 entry.span = placed
-                self._roster.place(entry.row, placed, placed.first_token_ns)
+                self._roster.place(entry.row, placed)
                 for name in entry.domains if unseen else ():
                     self._domains[name].explain(entry.row, PREFILL_BY_STEPS)
             self._roster.placed[entry.row] = True

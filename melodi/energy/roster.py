@@ -17,7 +17,9 @@ INPUT, PREFILL_RATE, DECODE_RATE, PER_PIECE, COUNTED = range(5)
 NOT_YET_NS = 1 << 60
 """Later than anything: the end of a request that still runs."""
 NEVER_NS = -1
-NOTHING = (0.0, 0.0, 0.0, 0.0, 1.0)
+_NO_TIMES = np.array([[NEVER_NS], [NOT_YET_NS], *([NEVER_NS],) * 4])
+_UNCOUNTED = (0.0, 0.0, 0.0, 0.0, 0.0)
+_NOTHING = (0.0, 0.0, 0.0, 0.0, 1.0)
 """The tokens of a request that was never in service."""
 
 
@@ -79,7 +81,11 @@ NOBODY = Guests.none()
 
 
 class Roster:
-    """Gives each request a row, and the row out again once nobody holds it."""
+    """Gives each request a row, and the row out again once nobody holds it.
+
+    Requests come and go one by one, and are written into the columns many at a time by `write`:
+    a column costs as much to write to for one as for fifty.
+    """
 
     def __init__(self) -> None:
         self.times = np.zeros((6, 0), np.int64)
@@ -94,6 +100,8 @@ class Roster:
         self.groups = [UNKNOWN]
         self._numbers = {UNKNOWN: 0}
         self._holders: list[int] = []
+        self._come: list[tuple[int, int]] = []
+        self._told: list[tuple[int, Span, bool]] = []
         self._loads = 0
         self._free: list[int] = []
 
@@ -107,42 +115,25 @@ class Roster:
         if not self._free:
             self._grow()
         row = self._free.pop()
-        self.times[:, row] = (sent_ns, NOT_YET_NS, sent_ns, sent_ns, NEVER_NS, NEVER_NS)
-        self.counts[:, row] = 0.0
-        self.group[row] = 0
-        self.ended[row] = self.placed[row] = self.gone[row] = False
         self._holders[row] = holders
+        self._come.append((row, sent_ns))
         return row
 
-    def tell(self, row: int, span: Span) -> None:
-        """The request has ended, and this was its service."""
-        work, load = span.work, span.load
-        if load is not None:
-            self.times[LOAD_START:, row] = load.start_ns, load.end_ns
-            self._loads += 1
-        if work is not None and work.per_piece > 0:
-            self._arrivals.put(row, work.arrivals_ns, span.service.start_ns, span.service.end_ns)
-        seen = work is None or work.is_seen
-        self.place(row, span, span.first_token_ns if seen else None)
-        self.group[row] = self._number(Group(span.backend, span.model))
-        self.ended[row] = True
+    def tell(self, row: int, span: Span, *, waits: bool) -> None:
+        """The request has ended, and this was its service; whether more `waits` to be told."""
+        self._told.append((row, span, waits))
 
-    def place(self, row: int, span: Span, first_ns: int | None) -> None:
-        """Its first token came then, and its tokens are where that leaves them."""
-        start_ns, end_ns, work = span.service.start_ns, span.service.end_ns, span.work
-        prefill = (start_ns, start_ns if first_ns is None else min(max(start_ns, first_ns), end_ns))
-        if start_ns == end_ns:
-            self.counts[:, row] = NOTHING
-        elif work is not None:
-            prefill = work.prefill_ns(start_ns, end_ns, first_token_ns=first_ns)
-            self.counts[:, row] = (
-                work.input_tokens,
-                work.prefill_tokens / (prefill[1] - prefill[0]),
-                max(0, work.output_tokens - 1) / max(1, end_ns - prefill[1]),
-                work.per_piece,
-                1.0,
-            )
-        self.times[:LOAD_START, row] = start_ns, end_ns, *prefill
+    def write(self) -> Rows:
+        """Bring the columns up to date; gives the rows of those who came since the last time."""
+        come = self._write_come()
+        told, self._told = self._told, []
+        if told:
+            self._write_told(told)
+        return come
+
+    def place(self, row: int, span: Span) -> None:
+        """Where its tokens were is known better, and for good."""
+        self.times[:LOAD_START, row], self.counts[:, row] = _placed(span, span.first_token_ns)
         self.placed[row] = True
 
     def finish(self, row: int) -> None:
@@ -211,6 +202,38 @@ class Roster:
         waiting = (times[LOAD_START] < late_ns) & (times[LOAD_END] > early_ns)
         return served, waiting if waiting.any() else None
 
+    def _write_come(self) -> Rows:
+        come, self._come = self._come, []
+        if not come:
+            return NOBODY.rows
+        rows, sent_ns = (np.array(column, np.int64) for column in zip(*come, strict=True))
+        self.times[:, rows] = _NO_TIMES
+        self.times[START, rows] = self.times[PREFILL, rows] = self.times[FIRST, rows] = sent_ns
+        self.counts[:, rows] = 0.0
+        self.group[rows] = 0
+        self.ended[rows] = self.placed[rows] = self.gone[rows] = False
+        return rows
+
+    def _write_told(self, told: Sequence[tuple[int, Span, bool]]) -> None:
+        times, counts = [], []
+        for row, span, _ in told:
+            work, load, service = span.work, span.load, span.service
+            if load is not None:
+                self.times[LOAD_START:, row] = load.start_ns, load.end_ns
+                self._loads += 1
+            if work is not None and work.per_piece > 0:
+                self._arrivals.put(row, work.arrivals_ns, service.start_ns, service.end_ns)
+            seen = work is None or work.is_seen
+            when, tokens = _placed(span, span.first_token_ns if seen else None)
+            times.append(when)
+            counts.append(tokens)
+        rows = np.array([row for row, _, _ in told])
+        self.times[:LOAD_START, rows] = np.array(times, np.int64).T
+        self.counts[:, rows] = np.array(counts).T
+        self.group[rows] = [self._number(Group(one.backend, one.model)) for _, one, _ in told]
+        self.placed[rows] = [not waits for _, _, waits in told]
+        self.ended[rows] = True
+
     def _number(self, group: Group) -> int:
         if group not in self._numbers:
             self._numbers[group] = len(self.groups)
@@ -232,3 +255,21 @@ class Roster:
         self._arrivals.resize(more)
         self._holders += [0] * more
         self._free += reversed(range(before, before + more))
+
+
+def _placed(
+    span: Span, first_ns: int | None
+) -> tuple[tuple[int, int, int, int], tuple[float, float, float, float, float]]:
+    """A request's times without its load, and its tokens, if its first one came at `first_ns`."""
+    start_ns, end_ns, work = span.service.start_ns, span.service.end_ns, span.work
+    if work is None or start_ns == end_ns:
+        first = start_ns if first_ns is None else min(max(start_ns, first_ns), end_ns)
+        return (start_ns, end_ns, start_ns, first), _NOTHING if start_ns == end_ns else _UNCOUNTED
+    begin, first = work.prefill_ns(start_ns, end_ns, first_token_ns=first_ns)
+    return (start_ns, end_ns, begin, first), (
+        work.input_tokens,
+        work.prefill_tokens / (first - begin),
+        max(0, work.output_tokens - 1) / max(1, end_ns - first),
+        work.per_piece,
+        1.0,
+    )

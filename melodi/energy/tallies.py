@@ -63,12 +63,14 @@ class Tallies:
             if one.estimated:
                 self._estimates |= {(domain, row): one for row in rows}
 
-    def open(self, row: int) -> None:
-        """A request begins."""
-        while row >= self._capacity:
+    def open(self, rows: Rows) -> None:
+        """Requests begin."""
+        if not len(rows):
+            return
+        while rows.max() >= self._capacity:
             self._grow(self._capacity, axis=1)
-        self._marks[:, row, SAID:] = 0
-        if self._estimates:
+        self._marks[:, rows, SAID:] = 0
+        for row in rows.tolist() if self._estimates else ():
             for domain in range(len(self._facts)):
                 self._estimates.pop((domain, row), None)
 

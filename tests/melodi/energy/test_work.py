@@ -44,7 +44,8 @@ def within(*works: Work, start: int, end: int, first_ns: int | None = None) -> l
     for one in works:
         rows.append(roster.enter(0, holders=1))
         first = first_ns if one.per_piece else None
-        roster.tell(rows[-1], Span("r", SERVICE, first, work=one))
+        roster.tell(rows[-1], Span("r", SERVICE, first, work=one), waits=False)
+    roster.write()
     bin_ = Bin(domain="gpu:a", start_ns=start, end_ns=end, energy_uj=1, total_uj=1)
     guests = roster.touching([(bin_, np.array(rows))])
     if len(guests) == 0:
