@@ -286,7 +286,6 @@ class Bookkeeper:
         try:
             self._backends.identify(timeline)
             pending.doubts = self._backends.doubts(timeline.backend, timeline.model, pending.charge)
-            pending.facts = describe(timeline, host=self._host, privacy=self._privacy)
             span = service_of(timeline)
         finally:
             # Whatever fails above, nobody may stay in service for ever.
@@ -329,11 +328,8 @@ class Bookkeeper:
     def _record(
         self, pending: Pending, energy: RequestEnergy, *, provisional: bool
     ) -> EnergyRecord:
-        facts = pending.facts
-        if facts is None:
-            facts = describe(pending.timeline, host=self._host, privacy=self._privacy)
         return with_energy(
-            facts,
+            describe(pending.timeline, host=self._host, privacy=self._privacy),
             energy,
             provisional=provisional,
             conditions=pending.conditions,

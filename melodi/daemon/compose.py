@@ -100,76 +100,88 @@ def _service_start(timeline: RequestTimeline, end_ns: int) -> int:
     return timeline.sent_ns + waited_ns
 
 
-def describe(timeline: RequestTimeline, *, host: str, privacy: Privacy) -> dict[str, Any]:
-    """What a request's record says beside its energy, by field."""
+def describe(timeline: RequestTimeline, *, host: str, privacy: Privacy) -> EnergyRecord:
+    """A request's record before its energy is known."""
     prompt_hash, prompt, response = _private(timeline, privacy)
-    return {
-        "id": timeline.id,
-        "host": host,
-        "backend": timeline.backend,
-        "backend_kind": timeline.backend_kind,
-        "backend_version": clean(timeline.backend_version),
-        "model": clean(timeline.model),
-        "model_digest": clean(timeline.model_digest),
-        "campaign": clean(timeline.campaign),
-        "task": clean(timeline.task),
-        "tags": clean(timeline.tags),
-        "prompt_hash": prompt_hash,
-        "prompt": clean(prompt),
-        "response": clean(response),
-        "generation": clean(timeline.generation),
-        "streamed": timeline.streamed,
-        "status": timeline.status or Status.INCOMPLETE,
-        "finish_reason": clean(timeline.finish_reason),
-        "attempt": timeline.attempt,
-        "error": clean(timeline.error),
-        "http_status": timeline.http_status,
-        "scheduled_at": _when(timeline.scheduled_wall_ns),
-        "started_at": to_datetime(timeline.wall_ns),
-        "input_tokens": timeline.input_tokens,
-        "output_tokens": timeline.output_tokens,
-        "cached_input_tokens": timeline.cached_input_tokens,
-        "tokens_source": timeline.tokens_source,
-        **_durations(timeline),
-    }
+    end_ns, first_ns, sent_ns = timeline.end_ns, timeline.first_token_ns, timeline.sent_ns
+    tokens = timeline.output_tokens
+    decode = None if end_ns is None or first_ns is None else _seconds(end_ns - first_ns)
+    return EnergyRecord(
+        id=timeline.id,
+        host=host,
+        backend=timeline.backend,
+        backend_kind=timeline.backend_kind,
+        backend_version=clean(timeline.backend_version),
+        model=clean(timeline.model),
+        model_digest=clean(timeline.model_digest),
+        campaign=clean(timeline.campaign),
+        task=clean(timeline.task),
+        tags=clean(timeline.tags),
+        prompt_hash=prompt_hash,
+        prompt=clean(prompt),
+        response=clean(response),
+        generation=clean(timeline.generation),
+        streamed=timeline.streamed,
+        status=timeline.status or Status.INCOMPLETE,
+        finish_reason=clean(timeline.finish_reason),
+        attempt=timeline.attempt,
+        error=clean(timeline.error),
+        http_status=timeline.http_status,
+        scheduled_at=_when(timeline.scheduled_wall_ns),
+        started_at=to_datetime(timeline.wall_ns),
+        duration_seconds=None if end_ns is None else _seconds(end_ns - sent_ns),
+        time_to_first_token_seconds=None if first_ns is None else _seconds(first_ns - sent_ns),
+        time_per_output_token_seconds=(
+            decode / (tokens - 1) if decode is not None and tokens and tokens > 1 else None
+        ),
+        queue_seconds=timeline.queue_seconds,
+        load_seconds=timeline.load_seconds,
+        prefill_seconds=timeline.prefill_seconds,
+        # What was seen, where the backend does not tell its own.
+        decode_seconds=decode if timeline.decode_seconds is None else timeline.decode_seconds,
+        input_tokens=timeline.input_tokens,
+        output_tokens=tokens,
+        cached_input_tokens=timeline.cached_input_tokens,
+        tokens_source=timeline.tokens_source,
+    )
 
 
 def with_energy(
-    facts: Mapping[str, Any],
+    record: EnergyRecord,
     energy: RequestEnergy,
     *,
     provisional: bool,
     conditions: Mapping[str, Conditions],
     doubts: Iterable[str] = (),
 ) -> EnergyRecord:
-    """The record of what `describe` gave, with its energy.
+    """Fill the record that `describe` gave with its energy, and give it back.
 
     `conditions` are those of its devices while it ran, `doubts` reasons beside those that the
     energy itself has.
     """
     if energy.domains:
         found = {*energy.quality_reasons, *doubts}
-        if _is_idle_in_decode(facts, energy):
+        if _is_idle_in_decode(record, energy):
             found.add(GPU_IDLE)
         if len(found) > len(energy.quality_reasons):
             energy = replace(energy, quality_reasons=tuple(sorted(found)))
-    return EnergyRecord(
-        **facts,
-        provisional=provisional,
-        **costs(energy, facts.get("output_tokens")),
-        **_hardware([conditions[name] for name in energy.domains if name in conditions]),
-    )
+    record.provisional = provisional
+    known = [conditions[name] for name in energy.domains if name in conditions]
+    for told in (costs(energy, record.output_tokens), _hardware(known)):
+        for name, value in told.items():
+            setattr(record, name, value)
+    return record
 
 
-def _is_idle_in_decode(facts: Mapping[str, Any], energy: RequestEnergy) -> bool:
+def _is_idle_in_decode(record: EnergyRecord, energy: RequestEnergy) -> bool:
     """Whether tokens came while every GPU stayed idle: the model then ran where nothing measures.
 
     Its own active power times the requests beside it stands for the GPU's; shorter requests than
     the sensor can tell say nothing.
     """
     gpus = [one for name, one in energy.domains.items() if name.startswith("gpu:")]
-    seconds = facts.get("duration_seconds")
-    if not gpus or energy.cpu_joules is not None or not facts.get("output_tokens") or not seconds:
+    seconds = record.duration_seconds
+    if not gpus or energy.cpu_joules is not None or not record.output_tokens or not seconds:
         return False
     company = energy.concurrency_mean or 1.0
     return all(
@@ -179,24 +191,6 @@ def _is_idle_in_decode(facts: Mapping[str, Any], energy: RequestEnergy) -> bool:
         and one.active_joules * company / seconds < IDLE_PART * one.idle_watts
         for one in gpus
     )
-
-
-def _durations(timeline: RequestTimeline) -> dict[str, Any]:
-    """Times in seconds; decode is what was seen where the backend does not tell its own."""
-    end_ns, first_ns = timeline.end_ns, timeline.first_token_ns
-    tokens = timeline.output_tokens
-    decode = None if end_ns is None or first_ns is None else _seconds(end_ns - first_ns)
-    per_token = decode / (tokens - 1) if decode is not None and tokens and tokens > 1 else None
-    first = None if first_ns is None else _seconds(first_ns - timeline.sent_ns)
-    return {
-        "duration_seconds": None if end_ns is None else _seconds(end_ns - timeline.sent_ns),
-        "time_to_first_token_seconds": first,
-        "time_per_output_token_seconds": per_token,
-        "queue_seconds": timeline.queue_seconds,
-        "load_seconds": timeline.load_seconds,
-        "prefill_seconds": timeline.prefill_seconds,
-        "decode_seconds": decode if timeline.decode_seconds is None else timeline.decode_seconds,
-    }
 
 
 def clean(value: Any) -> Any:

@@ -2,10 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from collectors.base import Conditions
 from melodi.daemon.backends import Charge
@@ -27,8 +25,6 @@ class Pending:
     conditions: dict[str, Conditions] = field(default_factory=dict)
     doubts: tuple[str, ...] = ()
     """Reasons that its energy cannot tell of itself."""
-    facts: Mapping[str, Any] | None = None
-    """What is known of it beside its energy, once it has ended."""
     composed: EnergyRecord | None = None
     """Its final record, on its way into the database."""
 

@@ -1,6 +1,6 @@
 """The energy record: one per request, unknown is None, units are base SI.
 
-Nobody changes one. They are not frozen: that would make them three times as dear to make.
+Nobody changes one that is made. They are not frozen: that would make them three times as dear.
 """
 
 from dataclasses import dataclass, field

@@ -37,7 +37,8 @@ def _row(family: Metric, labels: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
     told = labels.get(family.name)
     if told is None:
         without_series = getattr(family, "_labelnames", ())
-        told = tuple(family.samples[0].labels if family.samples else without_series)
+        named = family.samples[0].labels if family.samples else without_series
+        told = tuple(label for label in named if label != "le")
     return (
         code(family.name + SUFFIXES.get(family.type, "")),
         family.type,

@@ -189,8 +189,9 @@ def _request_columns(requests: Sequence[KeptRequest], words: _Words) -> dict[str
     for one in requests:
         span, sent_ns, load, work = one.span, one.sent_ns, one.span.load, one.span.work
         first_ns = span.first_token_ns
-        seen_ns = np.frombuffer(work.arrivals_ns, dtype=np.int64) if work else arrivals[0]
-        arrivals.append((seen_ns - sent_ns) // NS_PER_US)
+        seen_ns = work.arrivals_ns if work else ()
+        if seen_ns:
+            arrivals.append((np.frombuffer(seen_ns, dtype=np.int64) - sent_ns) // NS_PER_US)
         rows.append(
             (
                 words(one.domains),
