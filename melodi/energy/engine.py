@@ -184,9 +184,9 @@ class Engines:
         """What an engine told next, each in order of time."""
         self._logs.setdefault(told.backend, StepLog()).add(told)
 
-    def may_place(self, span: Span) -> bool:
-        """Whether its backend tells of its steps, and they can say where its tokens were."""
-        return span.work is not None and span.backend in self._logs
+    def tell_of(self, span: Span) -> bool:
+        """Whether the steps of its backend are told."""
+        return span.backend in self._logs
 
     def is_due(self, span: Span, now_ns: int) -> bool:
         """Whether to wait for what tells when a first token came that nobody saw."""

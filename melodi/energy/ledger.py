@@ -122,7 +122,7 @@ class Ledger:
         entry = self._entries[request]
         entry.span = span or Span(request, Interval(entry.sent_ns, entry.sent_ns))
         entry.end_ns = entry.span.service.end_ns
-        waits = self._engines.may_place(entry.span)
+        waits = entry.span.work is not None
         self._roster.tell(entry.row, entry.span, waits=waits)
         if waits:
             self._unplaced.append(entry)
@@ -208,6 +208,9 @@ class Ledger:
         for entry in self._unplaced:
             assert entry.span is not None
             if entry.id not in self._entries:
+                continue
+            if not self._engines.tell_of(entry.span):
+                self._roster.placed[entry.row] = True
                 continue
             if self._engines.is_due(entry.span, now_ns):
                 waiting.append(entry)

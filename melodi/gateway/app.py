@@ -126,7 +126,7 @@ class Gateway:
         wish: Wish | None,
     ) -> None:
         """Send an answer on as it comes; each piece leaves before it is read."""
-        if not _is_plain_event_stream(response.headers):
+        if usage is not None and not _is_plain_event_stream(response.headers):
             usage = None
         watch.head(response.status, response.headers)
         headers = fields.to_client(response.headers) + watch.headers

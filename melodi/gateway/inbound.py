@@ -36,7 +36,8 @@ class Inbound:
         Raises ClientLeft.
         """
         size_bytes = 0
-        async for chunk in self._rest():
+        while not self._whole.is_set():
+            chunk = await self._next()
             self._start.append(chunk)
             size_bytes += len(chunk)
             if size_bytes > limit_bytes:
@@ -49,8 +50,9 @@ class Inbound:
         for chunk in self._start:
             yield chunk
         self._start = []
-        async for chunk in self._rest():
-            yield chunk
+        while not self._whole.is_set():
+            if chunk := await self._next():
+                yield chunk
 
     def skip(self) -> None:
         """There is no body to take."""
@@ -67,17 +69,16 @@ class Inbound:
             message = await self._receive()
             self.gone = message["type"] == "http.disconnect"
 
-    async def _rest(self) -> AsyncIterator[bytes]:
-        while not self._whole.is_set():
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                self.gone = True
-                self._whole.set()
-                raise ClientLeft
-            if not message.get("more_body", False):
-                self._whole.set()
-            if message.get("body"):
-                yield message["body"]
+    async def _next(self) -> bytes:
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            self.gone = True
+            self._whole.set()
+            raise ClientLeft
+        if not message.get("more_body", False):
+            self._whole.set()
+        body: bytes = message.get("body", b"")
+        return body
 
 
 class Watched:

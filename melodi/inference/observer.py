@@ -19,6 +19,7 @@ DIALECTS = {
     "openai": openai.DIALECTS | SHARED_DIALECTS,
 }
 STREAM_TYPES = frozenset({"application/x-ndjson", "text/event-stream"})
+_LENGTHS_READ = {len(b"content-type"), len(b"content-encoding")}
 MAX_ERROR_BYTES = 64 * 1024
 
 
@@ -48,9 +49,14 @@ class Observer:
 
     def head(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """The status line and the headers have come."""
-        fields = {name.lower(): value.strip().lower() for name, value in headers}
-        content_type = fields.get(b"content-type", b"").partition(b";")[0].strip().decode("latin-1")
-        encoding = fields.get(b"content-encoding", b"identity")
+        content_type, encoding = "", b"identity"
+        for name, value in headers:
+            if len(name) not in _LENGTHS_READ:
+                continue
+            if name.lower() == b"content-type":
+                content_type = value.partition(b";")[0].strip().lower().decode("latin-1")
+            elif name.lower() == b"content-encoding":
+                encoding = value.strip().lower()
         timeline = self._progress.timeline
         timeline.http_status = status
         self._refused = not 200 <= status < 300
