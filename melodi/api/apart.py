@@ -5,10 +5,11 @@ The parent writes one Job as JSON to the child's stdin and passes on what comes 
 
 import asyncio
 import contextlib
+import subprocess
 import sys
 from collections.abc import AsyncGenerator
 from datetime import datetime
-from typing import cast
+from typing import IO
 
 import orjson
 from pydantic import BaseModel, Field
@@ -56,29 +57,60 @@ async def apart(url: str, job: Job) -> AsyncGenerator[bytes]:
     Raises StoreError or BadQuery with the child's own words where it fails. The child ends with
     whoever stops listening.
     """
-    # -P: a folder that the daemon was started in must not bring its own modules.
-    command = (sys.executable, "-P", "-c", _START)
-    pipe = asyncio.subprocess.PIPE
-    child = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, stderr=pipe)
-    # All three are there because they were asked for.
-    stdin = cast("asyncio.StreamWriter", child.stdin)
-    stdout, stderr = (cast("asyncio.StreamReader", one) for one in (child.stdout, child.stderr))
+    order = _Order(url=url, job=job).model_dump_json().encode()
+    starting = asyncio.create_task(asyncio.to_thread(_start, order))
     try:
-        order = _Order(url=url, job=job).model_dump_json().encode()
-        # By stdin, where nobody sees a password that the URL may hold.
-        stdin.write(order)
-        stdin.close()
-        while chunk := await stdout.read(_CHUNK_BYTES):
-            yield chunk
-        talk = (await stderr.read()).decode(errors="replace").strip()
-        if (code := await child.wait()) != 0:
+        child = await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        starting.add_done_callback(_drop)
+        raise
+    try:
+        async with _reading(child.stdout) as stdout, _reading(child.stderr) as stderr:
+            while chunk := await stdout.read(_CHUNK_BYTES):
+                yield chunk
+            talk = (await stderr.read()).decode(errors="replace").strip()
+        if (code := await asyncio.to_thread(child.wait)) != 0:
             kind = BadQuery if code == _BAD_QUERY else StoreError
             raise kind(talk.rpartition("\n")[2] or "the work ended early; ask again")
     finally:
-        if child.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                child.kill()
-            await child.wait()
+        child.kill()
+        await asyncio.to_thread(child.wait)
+
+
+def _start(order: bytes) -> "subprocess.Popen[bytes]":
+    """A child with its order, started in whatever thread this is.
+
+    An event loop's own way to start one may copy the tables of all of this process's memory, in
+    which time no byte passes.
+    """
+    # -P: a folder that the daemon was started in must not bring its own modules.
+    command = (sys.executable, "-P", "-c", _START)
+    pipe = subprocess.PIPE
+    child = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe)  # noqa: S603  our own
+    assert child.stdin is not None
+    # By stdin, where nobody sees a password that the URL may hold.
+    with contextlib.suppress(BrokenPipeError), child.stdin as stdin:
+        stdin.write(order)
+    return child
+
+
+def _drop(started: "asyncio.Task[subprocess.Popen[bytes]]") -> None:
+    """End a child that nobody listens to."""
+    if started.exception() is None:
+        with started.result() as child:
+            child.kill()
+
+
+@contextlib.asynccontextmanager
+async def _reading(pipe: IO[bytes] | None) -> AsyncGenerator[asyncio.StreamReader]:
+    """What comes through a pipe, for this event loop to read."""
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader()
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
+    try:
+        yield reader
+    finally:
+        transport.close()
 
 
 def main() -> None:

@@ -66,11 +66,26 @@ def test_a_database_that_cannot_be_read_is_a_problem(client: TestClient, daemon:
 async def test_the_child_ends_with_whoever_stops_listening(daemon: Any, ids: list[str]) -> None:
     """Closing the stream early leaves no process and no error; a failure is told."""
     now = to_datetime(daemon.clock.wall_ns())
+    before = psutil.Process().children()
     parts = apart(daemon.url, Job(question=ExportWanted(), now=now))
     assert (await anext(parts)).startswith(b"PAR1")
+    assert psutil.Process().children() != before
     await parts.aclose()
+    assert psutil.Process().children() == before
     with pytest.raises(StoreError, match="there is no database"):
         await anext(apart("sqlite:////no/x.db", Job(question=ExportWanted(), now=now)))
+
+
+async def test_a_child_whose_listener_left_before_it_began_ends(daemon: Any) -> None:
+    """It is started by a thread, which does not end with the task that asked for it."""
+    before = psutil.Process().children()
+    now = to_datetime(daemon.clock.wall_ns())
+    asking = asyncio.create_task(anext(apart(daemon.url, Job(question=ExportWanted(), now=now))))
+    await until(lambda: psutil.Process().children() != before)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    await until(lambda: psutil.Process().children() == before)
 
 
 async def test_the_child_gives_way_and_hears_no_ctrl_c(daemon: Any, ids: list[str]) -> None:
