@@ -3,11 +3,11 @@
 import os
 import re
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 
-MELODI = Path(sys.executable).with_name("melodi")
+from warm import MELODI, run_cold, run_warm
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,6 @@ class Shell:
     """A folder to work in, with data of its own."""
 
     folder: Path
-    timeout: float = 60
 
     @property
     def environment(self) -> dict[str, str]:
@@ -33,17 +32,20 @@ class Shell:
         return kept | own
 
     def melodi(self, *words: str | Path, **environment: str) -> Ended:
-        """Run `melodi` with these words."""
-        ended = subprocess.run(
-            [MELODI, *words],
-            cwd=self.folder,
-            env=self.environment | environment,
-            capture_output=True,
-            text=True,
-            timeout=self.timeout,
-            check=False,
-        )
-        return Ended(ended.returncode, ended.stdout, ended.stderr)
+        """Run `melodi` with these words, in a process of its own."""
+        # What the loader reads must be there when a process begins; a warm one has begun.
+        run = run_cold if "LD_LIBRARY_PATH" in environment else run_warm
+        with TemporaryFile("w+") as out, TemporaryFile("w+") as talk:
+            code = run(
+                [str(one) for one in words],
+                folder=self.folder,
+                environment=self.environment | environment,
+                stdout=out,
+                stderr=talk,
+            )
+            out.seek(0)
+            talk.seek(0)
+            return Ended(code, out.read(), talk.read())
 
     def start(self, *words: str | Path, **environment: str) -> "subprocess.Popen[str]":
         """Start `melodi` with these words, and go on."""

@@ -2,9 +2,9 @@
 
 import random
 from array import array
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
+from typing import Any
 
 from energy_records import START_NS, make_record
 
@@ -34,6 +34,8 @@ TURN_NS = 500 * MS
 MODEL = "simulated"
 HOST = "here"
 FIRST_MINUTE = START_NS // NS_PER_MINUTE
+AT_ONCE = 20
+"""Batches in one transaction."""
 
 
 @dataclass
@@ -54,29 +56,29 @@ class Books:
 class KeptBooks:
     """Clients that ask one after the other, as the books `kept` by one policy see them.
 
-    What is kept goes to `store`. `other` are the books as they would be by another policy, told
-    the same. Requests for which `late` says so are first heard of long after they have ended, by
-    the books that are kept. Every `pause` requests nobody asks for some seconds. Where they are not
-    `streamed` the engine's counters are read once a second.
+    `other` are the books as they would be by another policy, told the same. Every `late_every`th
+    request is first heard of long after it has ended, by the books that are kept. Every `pause`
+    requests nobody asks for some seconds. Where they are not `streamed` the engine's counters are
+    read once a second.
     """
 
     def __init__(
         self,
-        store: RecordStore,
         *,
         policy: str,
         other: str,
         clients: int = 4,
         requests: int = 120,
         pause: int = 40,
-        late: Callable[[int], bool] = lambda number: False,
+        late_every: int | None = None,
         seed: int = 1,
         streamed: bool = True,
     ) -> None:
         self.random = random.Random(seed)
         self.streamed = streamed
         self.meter = EngineMeter("")
-        self.store = store
+        self.batches: list[Batch] = []
+        """What is to be stored, in order."""
         settings = SimulatorSettings(refresh_ns=100 * MS, seed=seed)
         self.core = Core(settings, loaded=(MODEL, settings.context_tokens))
         self.context = settings.context_tokens
@@ -99,7 +101,8 @@ class KeptBooks:
             for name in (policy, other)
         )
         self.keeper = Keeper(lambda: self.books.ledger.facts)
-        self.clients, self.left, self.pause, self.is_late = clients, requests, pause, late
+        self.clients, self.left, self.pause = clients, requests, pause
+        self.late_every = late_every
         self.number = 0
         self.begun: dict[int, tuple[str, int]] = {}
         self.arrivals: dict[int, array[int]] = {}
@@ -159,7 +162,7 @@ class KeptBooks:
         self.begun[key] = (request, at_ns)
         self.arrivals[key] = array("q")
         self.sent[request] = at_ns
-        if not self.is_late(self.number):
+        if not self.late_every or self.number % self.late_every:
             self.told.add(request)
             self.books.ledger.begin(request, [self.domain], at_ns)
         self.other.ledger.begin(request, [self.domain], at_ns)
@@ -233,5 +236,20 @@ class KeptBooks:
             records.append(charged(plain, energy))
         minute = (now_ns + START_NS) // NS_PER_MINUTE
         kept = self.keeper.take(minute, everything=last)
-        batch = Batch(host=HOST, records=tuple(records), minutes=tuple(closing.minutes), kept=kept)
-        self.store.apply([batch])
+        minutes = tuple(closing.minutes)
+        self.batches.append(Batch(host=HOST, records=tuple(records), minutes=minutes, kept=kept))
+
+
+@cache
+def _run(**how: Any) -> KeptBooks:
+    books = KeptBooks(**how)
+    books.run()
+    return books
+
+
+def kept_books(store: RecordStore, **how: Any) -> KeptBooks:
+    """Books that were kept to the end, and are in `store`; those of equal `how` are kept once."""
+    books = _run(**how)
+    for start in range(0, len(books.batches), AT_ONCE):
+        store.apply(books.batches[start : start + AT_ONCE])
+    return books

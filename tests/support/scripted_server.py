@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import uvicorn
+from waiting import PATIENCE_SECONDS
 
 from melodi.inference.timeline import RequestTimeline
 
@@ -203,13 +204,6 @@ def served(app: Any, **options: Any) -> Iterator[str]:
         listener.close()
 
 
-async def until(condition: Callable[[], bool], *, seconds: float = 5) -> None:
-    """Wait for a condition that has no event."""
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.002)
-
-
 class MemoryRecorder:
     """Keeps timelines, and waits for their ends."""
 
@@ -234,10 +228,10 @@ class MemoryRecorder:
     async def all(self, count: int) -> list[RequestTimeline]:
         """The timelines, once `count` of them have ended; no more may have begun."""
         found = await asyncio.to_thread(self._wait, count)
-        assert found, f"{len(self.ended)} of {count} timelines ended within 5 s"
+        assert found, f"{len(self.ended)} of {count} timelines ended"
         assert len(self.begun) == len(self.ended) == count
         return self.ended
 
     def _wait(self, count: int) -> bool:
         with self._changed:
-            return self._changed.wait_for(lambda: len(self.ended) >= count, timeout=5)
+            return self._changed.wait_for(lambda: len(self.ended) >= count, PATIENCE_SECONDS)

@@ -5,7 +5,7 @@ from math import fsum
 from typing import Any
 
 import pytest
-from kept_books import FIRST_MINUTE, HOST, KeptBooks
+from kept_books import FIRST_MINUTE, HOST, KeptBooks, kept_books
 
 from melodi.analysis.recompute import Recomputing, Revised, recompute
 from melodi.energy.record import EnergyRecord
@@ -73,8 +73,7 @@ def test_dividing_anew_gives_what_that_policy_would_have_given(
     By the times of tokens, or by the engine's counters where nobody streamed.
     """
     pause = 40 if streamed else 0
-    books = KeptBooks(store, policy="time", other="auto", streamed=streamed, pause=pause)
-    books.run()
+    books = kept_books(store, policy="time", other="auto", streamed=streamed, pause=pause)
     before = stored(store)
     assert {one.policy for one in before.values()} == {"time"}
     revised = done(store)
@@ -99,8 +98,7 @@ def test_a_part_of_busy_time_is_divided_anew_and_the_books_still_close(
 ) -> None:
     """Requests that also ran outside stay as they are; records, accounts and counter agree."""
     monkeypatch.setattr("melodi.analysis.recompute.WIDEN_MINUTES", 0)
-    books = KeptBooks(store, policy="time", other="auto", clients=3, requests=500, pause=0)
-    books.run()
+    books = kept_books(store, policy="time", other="auto", clients=3, requests=500, pause=0)
     before = stored(store)
     minutes = {line.minute for line in store.ledger(by="minute")}
     assert len(minutes) == 3
@@ -116,8 +114,7 @@ def test_a_part_of_busy_time_is_divided_anew_and_the_books_still_close(
 
 def test_a_cut_is_moved_to_where_nobody_ran(store: RecordStore) -> None:
     """With pauses near, whole stretches of work are divided anew, and nobody is cut in two."""
-    books = KeptBooks(store, policy="time", other="auto", pause=20)
-    books.run()
+    books = kept_books(store, policy="time", other="auto", pause=20)
     revised = done(store, first_minute=FIRST_MINUTE + 1, last_minute=FIRST_MINUTE + 1)
     assert revised.left == 0
     for id_, record in stored(store).items():
@@ -131,8 +128,7 @@ def test_a_cut_is_moved_to_where_nobody_ran(store: RecordStore) -> None:
 
 def test_a_late_record_becomes_right(store: RecordStore) -> None:
     """One of which the books heard after its bins had closed gets its joules from those of all."""
-    books = KeptBooks(store, policy="auto", other="auto", late=lambda number: number % 10 == 0)
-    books.run()
+    books = kept_books(store, policy="auto", other="auto", late_every=10)
     before = stored(store)
     late = {request for request, _, _ in books.late}
     assert len(late) == 12
@@ -147,8 +143,7 @@ def test_a_late_record_becomes_right(store: RecordStore) -> None:
 
 def test_records_whose_bins_are_gone_stay_and_are_counted(store: RecordStore) -> None:
     """What was forgotten of the first minutes leaves their requests as they are."""
-    books = KeptBooks(store, policy="time", other="auto", clients=3, requests=400, pause=0)
-    books.run()
+    books = kept_books(store, policy="time", other="auto", clients=3, requests=400, pause=0)
     store.forget_kept(HOST, before_minute=FIRST_MINUTE + 2)
     before = stored(store)
     revised = done(store)
@@ -163,8 +158,7 @@ def test_records_whose_bins_are_gone_stay_and_are_counted(store: RecordStore) ->
 
 def test_nothing_kept_means_nothing_changed(store: RecordStore) -> None:
     """All are left, and the ledger gains nothing."""
-    books = KeptBooks(store, policy="time", other="auto", requests=20)
-    books.run()
+    kept_books(store, policy="time", other="auto", requests=20)
     store.forget_kept(HOST, before_minute=LAST_MINUTE)
     ledger = store.ledger(by="minute")
     revised = done(store)
@@ -174,8 +168,7 @@ def test_nothing_kept_means_nothing_changed(store: RecordStore) -> None:
 
 def test_only_one_backend_may_be_asked_for(store: RecordStore) -> None:
     """Records of others stay; the books close all the same."""
-    books = KeptBooks(store, policy="time", other="auto", requests=30)
-    books.run()
+    books = kept_books(store, policy="time", other="auto", requests=30)
     assert done(store, backend="other").revisions == ()
     assert len(done(store, backend="sim").revisions) == 30
     check_books(store, books)
@@ -183,8 +176,7 @@ def test_only_one_backend_may_be_asked_for(store: RecordStore) -> None:
 
 def test_again_and_back_again(store: RecordStore) -> None:
     """Each time is one more revision, and going back gives the figures of before."""
-    books = KeptBooks(store, policy="time", other="auto", requests=30)
-    books.run()
+    books = kept_books(store, policy="time", other="auto", requests=30)
     before = stored(store)
     done(store)
     done(store, policy="time")
@@ -196,8 +188,7 @@ def test_again_and_back_again(store: RecordStore) -> None:
 
 def test_whoever_is_overtaken_changes_nothing(store: RecordStore) -> None:
     """Of two that read the same state, the second to write is refused as a whole."""
-    books = KeptBooks(store, policy="time", other="auto", requests=20)
-    books.run()
+    books = kept_books(store, policy="time", other="auto", requests=20)
     first, second = (store.ask(lambda one: recompute(one, asked())) for _ in range(2))
     store.revise(first.batch)
     with pytest.raises(StoreError, match="changed meanwhile; do it again"):
@@ -207,7 +198,7 @@ def test_whoever_is_overtaken_changes_nothing(store: RecordStore) -> None:
 
 def test_roll_ups_follow(store: RecordStore) -> None:
     """Statistics over hours count the new revision once, and the old one no more."""
-    KeptBooks(store, policy="time", other="auto", requests=30).run()
+    kept_books(store, policy="time", other="auto", requests=30)
     done(store)
     query = StatsQuery(by=("policy",))
     groups = store.ask(lambda one: read_stats(one, query, rates=Rates()))
@@ -227,7 +218,7 @@ def test_roll_ups_follow(store: RecordStore) -> None:
 
 def test_other_reasons_of_a_record_stay(store: RecordStore) -> None:
     """What the books did not say is not theirs to take back; that the daemon stopped is."""
-    KeptBooks(store, policy="time", other="auto", requests=10).run()
+    kept_books(store, policy="time", other="auto", requests=10)
     one = next(iter(stored(store).values()))
     told = replace(one, quality_reasons=("daemon_stopped", "devices_assumed"))
     store.apply([Batch(host=HOST, records=(told,))])
@@ -237,7 +228,7 @@ def test_other_reasons_of_a_record_stay(store: RecordStore) -> None:
 
 def test_too_many_at_once_are_refused(store: RecordStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before they are read, with what to do."""
-    KeptBooks(store, policy="time", other="auto", requests=10).run()
+    kept_books(store, policy="time", other="auto", requests=10)
     monkeypatch.setattr("melodi.analysis.recompute.MOST_RECORDS", 9)
     with pytest.raises(StoreError, match=r"more than 9 .* by --since and --until"):
         done(store)

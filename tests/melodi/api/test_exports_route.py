@@ -10,8 +10,8 @@ import psutil
 import pytest
 from energy_records import make_record
 from pyarrow import csv, parquet
-from scripted_server import until
 from starlette.testclient import TestClient
+from waiting import until
 
 from melodi.api.apart import Job, apart
 from melodi.api.questions import ExportWanted

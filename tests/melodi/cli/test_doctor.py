@@ -14,6 +14,7 @@ from command import MELODI, Shell
 from hwmon_tree import HwmonTree
 from nvml_stub import compile_stub, in_real_time
 from powercap_tree import PowercapTree, obey_file_modes
+from waiting import PATIENCE_SECONDS
 
 GPUS = [f"gpu:GPU-0000000{device}-0000-4000-8000-000000000000" for device in (0, 1)]
 CARD = "hwmon:amdgpu-0000:03:00.0-ppt"
@@ -89,7 +90,7 @@ def test_a_forbidden_counter_is_denied_with_the_exact_remedy(
         env=shell.environment | at(tree),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
         check=False,
         preexec_fn=obey_file_modes,
     )

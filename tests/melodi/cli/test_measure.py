@@ -8,12 +8,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from command import MELODI, Shell, is_clear
 from nvml_stub import compile_stub, in_real_time
 from powercap_tree import PowercapTree
+from waiting import PATIENCE_SECONDS, wait_for
 
 SECONDS = float(os.environ.get("MEASURE_TEST_SECONDS", "2.5"))
 WATTS = {
@@ -109,7 +109,7 @@ def test_a_command_reads_what_is_piped_in_and_json_has_stdout_alone(
         env=shell.environment | rapl,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
         check=True,
     )
     assert "through" in ended.stderr
@@ -127,9 +127,9 @@ def test_a_signal_reaches_the_command_and_the_energy_is_told(
     mark = shell.folder / "started"
     script = f"touch {mark}; exec sleep 60"
     with started(shell, rapl, "--json", "--", "sh", "-c", script) as process:
-        wait_for(mark)
+        wait_for(mark.exists)
         process.send_signal(number)
-        out, talk = process.communicate(timeout=30)
+        out, talk = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 128 + number
     assert json.loads(out)["exit_code"] == 128 + number
     assert json.loads(out)["joules"] is not None
@@ -143,9 +143,9 @@ def test_a_command_that_handles_the_signal_ends_as_it_likes(
     mark = shell.folder / "started"
     script = f"trap 'exit 5' TERM; touch {mark}; while :; do sleep 0.02; done"
     with started(shell, rapl, "--json", "--", "sh", "-c", script) as process:
-        wait_for(mark)
+        wait_for(mark.exists)
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=30)
+        process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 5
 
 
@@ -196,10 +196,3 @@ def started(shell: Shell, meters: dict[str, str], *words: str) -> "Iterator[subp
             yield process
         finally:
             process.kill()
-
-
-def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 30
-    while not path.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)

@@ -1,33 +1,31 @@
 """Where stdout cannot be written, every verb says so in a line and ends with 1."""
 
 import os
-import subprocess
+from tempfile import TemporaryFile
 
 import pytest
-from command import MELODI, Shell
+from command import Shell
+from warm import run_warm
 
 
 def run(shell: Shell, words: str, *, stdout: int) -> tuple[int, str]:
-    """The exit code and what was said on stderr."""
-    ended = subprocess.run(
-        [MELODI, *words.split()],
-        cwd=shell.folder,
-        env=shell.environment,
-        stdout=stdout,
-        stderr=subprocess.PIPE,
-        text=True,
-        timeout=shell.timeout,
-        check=False,
-    )
-    return ended.returncode, ended.stderr
+    """The exit code and what was said on stderr; `stdout` is closed."""
+    with os.fdopen(stdout, "w") as out, TemporaryFile("w+") as talk:
+        code = run_warm(
+            words.split(),
+            folder=shell.folder,
+            environment=shell.environment,
+            stdout=out,
+            stderr=talk,
+        )
+        talk.seek(0)
+        return code, talk.read()
 
 
 @pytest.mark.parametrize("words", ["--help", "config show", "config show --json"])
 def test_a_full_disk_is_said(shell: Shell, words: str) -> None:
     """What typer, rich and print write is checked to its last byte."""
-    full = os.open("/dev/full", os.O_WRONLY)
-    code, said = run(shell, words, stdout=full)
-    os.close(full)
+    code, said = run(shell, words, stdout=os.open("/dev/full", os.O_WRONLY))
     assert code == 1
     assert said.startswith("melodi: cannot write: No space left on device; ")
     assert said.count("\n") == 1
@@ -39,7 +37,6 @@ def test_a_reader_that_has_gone_is_said(shell: Shell, words: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     code, said = run(shell, words, stdout=writer)
-    os.close(writer)
     assert code == 1
     assert said.startswith("melodi: cannot write: Broken pipe; ")
     assert said.count("\n") == 1

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from command import Shell, is_clear, urls_said
+from waiting import PATIENCE_SECONDS
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def test_once_shows_power_and_the_last_records(
         data=json.dumps(body).encode(),
         headers={"Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(asked, timeout=60) as answer:
+    with urllib.request.urlopen(asked, timeout=PATIENCE_SECONDS) as answer:
         record = json.load(answer)
     ended = configured.melodi("top", "--once", "--json", "--url", url)
     assert ended.code == 0, ended.stderr
@@ -55,14 +56,14 @@ def test_a_daemon_stops_at_once_though_top_is_watching(
     """SIGTERM ends the stream; top says what happened and ends with 1."""
     process, url = daemon
     with (
-        urllib.request.urlopen(f"{url}/v1/power/live", timeout=20) as reader,
+        urllib.request.urlopen(f"{url}/v1/power/live", timeout=PATIENCE_SECONDS) as reader,
         configured.start("top", "--url", url) as top,
     ):
         try:
             assert reader.readline().startswith(b"data:")
             process.send_signal(signal.SIGTERM)
             assert process.wait(timeout=8) == 0
-            _, talk = top.communicate(timeout=20)
+            _, talk = top.communicate(timeout=PATIENCE_SECONDS)
         finally:
             top.kill()
     assert top.returncode == 1

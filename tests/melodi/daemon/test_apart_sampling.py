@@ -1,13 +1,12 @@
 """A daemon whose meters are read in a process of its own."""
 
-import asyncio
 import os
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from powercap_tree import PowercapTree
+from waiting import PATIENCE_SECONDS, until
 
 from melodi.clock import SystemClock
 from melodi.config import BackendSettings, Collectors, Database, Sampling, Settings
@@ -28,12 +27,6 @@ def settings_for(folder: Path, tree: PowercapTree, use: str | list[str] = "auto"
         collectors=Collectors(use=use, sysfs_root=tree.root),
         backends=[BackendSettings(name="b", kind="vllm", url="http://127.0.0.1:9")],
     )
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(30):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def test_a_request_in_which_the_process_dies_keeps_its_joules(
@@ -57,7 +50,7 @@ async def test_a_request_in_which_the_process_dies_keeps_its_joules(
             timeline.end_ns = CLOCK.monotonic_ns()
             timeline.status, timeline.http_status, timeline.reached = Status.OK, 200, True
             runtime.books.end(timeline)
-            record = await runtime.books.wait_final(timeline.id, 20)
+            record = await runtime.books.wait_final(timeline.id, PATIENCE_SECONDS)
             (line,) = runtime.store.ledger()
     assert record is not None
     assert record.quality in (Quality.MEASURED, Quality.GAP)

@@ -8,6 +8,7 @@ import pynvml
 import pytest
 from nvml_stub import Call, NvmlStub
 from process_table import FakeProcesses
+from waiting import PATIENCE_SECONDS
 
 from collectors.base import Domain, Kind, Measure, Origin
 from collectors.registry import Probe, State
@@ -293,8 +294,8 @@ def test_a_look_that_fails_is_not_the_last(scene: Scene) -> None:
     )
     discovery.start()
     try:
-        assert discovery.wait(10)
-        assert told.wait(10)
+        assert discovery.wait(PATIENCE_SECONDS)
+        assert told.wait(PATIENCE_SECONDS)
     finally:
         discovery.stop()
     assert not discovery._thread.is_alive()

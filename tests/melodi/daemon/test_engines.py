@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 from scripted_server import SeenRequest, Step, response, scripted
 from structlog.testing import capture_logs
+from waiting import until
 
 from melodi.clock import SystemClock
 from melodi.daemon import engines
@@ -70,9 +71,7 @@ class Scene:
                     await task
 
     async def until_read(self, times: int) -> None:
-        async with asyncio.timeout(10):
-            while self.readings < times:
-                await asyncio.sleep(0.005)
+        await until(lambda: self.readings >= times)
 
 
 def timeline(name: str, *, streamed: bool) -> RequestTimeline:
@@ -111,9 +110,7 @@ async def test_counters_are_read_while_somebody_is_served_unseen_and_once_more()
             await scene.until_read(3)
         during = scene.readings
         # A reading that was under way as the request ended may be the last one.
-        async with asyncio.timeout(10):
-            while watch._engines["b"].meter.is_owed:
-                await asyncio.sleep(0.005)
+        await until(lambda: not watch._engines["b"].meter.is_owed)
         await asyncio.sleep(0.2)
         assert scene.readings <= during + 2
         assert scene.books.heard == [("begin", "r"), ("end", "r")]
@@ -164,9 +161,7 @@ async def crowded(stage: Any) -> AsyncIterator[tuple[Served, Any]]:
         changes = {"backends": backends, "attribution": soon}
         stage.settings = stage.settings.model_copy(update=changes)
         async with served(stage.settings, clock=CLOCK, probes=stage.probes()) as daemon:
-            async with asyncio.timeout(20):
-                while not daemon.runtime.books.idle_watts:
-                    await asyncio.sleep(0.02)
+            await until(lambda: daemon.runtime.books.idle_watts)
             yield daemon, simulator
 
 
@@ -192,7 +187,7 @@ async def test_equal_requests_cost_the_same_though_most_of_them_waited(
         names = await asyncio.gather(*(ask(daemon, session) for _ in range(AT_ONCE)))
         records = []
         for name in names:
-            async with session.get(f"{daemon.api_url}/v1/requests/{name}?wait=20") as found:
+            async with session.get(f"{daemon.api_url}/v1/requests/{name}?wait=60") as found:
                 records.append(await found.json())
     after = simulator.core.totals()
     true = (after.active_joules - before.active_joules) / AT_ONCE

@@ -2,11 +2,12 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from scripted_server import CUT, scripted
+from waiting import PATIENCE_SECONDS, until
 
 from collectors.base import Conditions, Domain, Kind, Measure, Reading, Readings
 from collectors.registry import Probe, State
@@ -42,7 +43,7 @@ class Package:
         self.goes_on.set()
 
     def read(self) -> Readings:
-        self.goes_on.wait(30)
+        self.goes_on.wait(PATIENCE_SECONDS)
         now_ns = CLOCK.monotonic_ns()
         return Readings((Reading("package:0", now_ns, 0, energy_uj=now_ns // 10),))
 
@@ -72,12 +73,6 @@ async def runtime(package: Package, tmp_path: Path) -> AsyncIterator[Runtime]:
         package.goes_on.set()
 
 
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
 async def request_of(runtime: Runtime, milliseconds: int) -> EnergyRecord:
     """The final record of a request that was served for so long."""
     timeline = new_timeline(runtime.backend("b"), CLOCK, facts=RequestFacts(model="m"))
@@ -86,7 +81,7 @@ async def request_of(runtime: Runtime, milliseconds: int) -> EnergyRecord:
     timeline.end_ns = timeline.sent_ns + milliseconds * MS
     timeline.status, timeline.http_status, timeline.reached = Status.OK, 200, True
     runtime.books.end(timeline)
-    record = await runtime.books.wait_final(timeline.id, 20)
+    record = await runtime.books.wait_final(timeline.id, PATIENCE_SECONDS)
     assert record is not None
     return record
 

@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 import sqlalchemy as sa
 import structlog
+from waiting import until
 
 from melodi.clock import SystemClock
 from melodi.daemon.runtime import Runtime
@@ -48,12 +49,6 @@ async def streams(url: str) -> AsyncIterator["asyncio.Future[list[bytes]]"]:
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector) as session:
         yield asyncio.gather(*(answer(session, url, number) for number in range(STREAMS)))
-
-
-async def until(condition: Callable[[], object], *, seconds: float = 20) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 Undo = Callable[[], None]
@@ -149,7 +144,7 @@ async def test_a_hundred_streams_are_whole_while_it_is_broken(
                     if undo is not None:
                         undo()
             if recovers:
-                await until(lambda: not runtime.books._pending, seconds=30)
+                await until(lambda: not runtime.books._pending)
     engine = open_engine(stage.settings.database.url)
     found = RecordStore(engine).page(RequestFilter(), limit=1000).items
     engine.dispose()

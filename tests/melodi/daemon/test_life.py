@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from command import Shell, is_clear, urls_said
+from waiting import PATIENCE_SECONDS
 
 from melodi.serving import GRACE_SECONDS
 from melodi.simulator.launch import RunningSimulator, simulator_in_thread
@@ -58,7 +59,7 @@ def stream(gateway: str, seen: list[bytes], *, started: threading.Event, tokens:
         data=json.dumps(body).encode(),
         headers={"Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:
         for line in answer:
             seen.append(line)
             started.set()
@@ -73,10 +74,10 @@ def test_sigterm_lets_a_stream_end_and_its_record_become_final(
     started = threading.Event()
     client = threading.Thread(target=stream, args=(gateway, seen), kwargs={"started": started})
     client.start()
-    assert started.wait(20)
+    assert started.wait(PATIENCE_SECONDS)
     daemon.send_signal(signal.SIGTERM)
-    client.join(30)
-    _, talk = daemon.communicate(timeout=30)
+    client.join(PATIENCE_SECONDS)
+    _, talk = daemon.communicate(timeout=PATIENCE_SECONDS)
     assert daemon.returncode == 0, talk
     assert seen[-2:] == [b"data: [DONE]\n", b"\n"]
     (record,) = json.loads(shell.melodi("requests", "--json").stdout)["items"]
@@ -97,15 +98,15 @@ def test_sigterm_refuses_the_new_and_cuts_what_takes_too_long(
         target=stream, args=(gateway, []), kwargs={"started": started, "tokens": 3000}
     )
     client.start()
-    assert started.wait(20)
+    assert started.wait(PATIENCE_SECONDS)
     began = time.monotonic()
     daemon.send_signal(signal.SIGTERM)
     for url in (api, gateway):
         while accepts(url):
             assert time.monotonic() - began < GRACE_SECONDS - 2
     assert daemon.poll() is None
-    _, talk = daemon.communicate(timeout=30)
-    client.join(30)
+    _, talk = daemon.communicate(timeout=PATIENCE_SECONDS)
+    client.join(PATIENCE_SECONDS)
     assert daemon.returncode == 0, talk
     assert GRACE_SECONDS <= time.monotonic() - began < 2 * GRACE_SECONDS
     assert is_clear(talk)
@@ -152,7 +153,7 @@ def test_sighup_reads_the_settings_again_and_refuses_broken_ones(
     daemon.send_signal(signal.SIGHUP)
     again = next(line for line in daemon.stderr if line.startswith("api")).split()[1]
     assert again == api
-    with urllib.request.urlopen(f"{api}/v1/backends", timeout=20) as answer:
+    with urllib.request.urlopen(f"{api}/v1/backends", timeout=PATIENCE_SECONDS) as answer:
         names = [one["name"] for one in json.load(answer)["items"]]
     assert names == ["sim", "two"]
     seen: list[bytes] = []

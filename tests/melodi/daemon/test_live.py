@@ -7,6 +7,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from waiting import until
 
 from melodi.clock import SystemClock
 from melodi.daemon.serve import Served, served
@@ -41,9 +42,7 @@ async def begun(daemon: Served, sheep: int) -> "asyncio.Task[Any]":
         options={"max_tokens": 150},
     )
     task = asyncio.create_task(daemon.runtime.dispatch(asked))
-    async with asyncio.timeout(10):
-        while not daemon.runtime.books.in_flight:
-            await asyncio.sleep(0.005)
+    await until(lambda: daemon.runtime.books.in_flight)
     return task
 
 
@@ -51,7 +50,7 @@ async def test_power_comes_live_with_joules_that_grow_and_requests_in_flight(
     daemon: Served, api: aiohttp.ClientSession
 ) -> None:
     """Idle power at first; a request is seen while it runs."""
-    async with asyncio.timeout(20), api.get("/v1/power/live") as answer:
+    async with api.get("/v1/power/live") as answer:
         assert answer.content_type == "text/event-stream"
         stream = events(answer)
         first = await anext(event async for event in stream if event["joules"] is not None)

@@ -9,6 +9,7 @@ import pytest
 from nvml_stub import Call, NvmlStub
 from powercap_tree import PowercapTree
 from virtual_host import GPU_WATTS, VirtualHost, virtual_host
+from waiting import PATIENCE_SECONDS
 
 from collectors.base import Readings
 from melodi.energy.record import Quality
@@ -170,14 +171,14 @@ def test_a_meter_that_hangs_for_half_a_minute_holds_up_no_other(
 
     def hanging() -> Readings:
         stuck.set()
-        goes_on.wait(30)
+        goes_on.wait(PATIENCE_SECONDS)
         return read()
 
     monkeypatch.setattr(reader.collector, "read", hanging)
     thread = threading.Thread(target=lambda: host.runtime.sampler._stations.take(reader.beat()))
     host.clock.advance(max(0, reader.deadline_ns - host.clock.monotonic_ns()))
     thread.start()
-    assert stuck.wait(10)
+    assert stuck.wait(PATIENCE_SECONDS)
     during = host.request(30)
     assert host.runtime.faults() == ["nvml has not answered for 30 s"]
     goes_on.set()

@@ -4,9 +4,8 @@ import asyncio
 import json
 import shutil
 import threading
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from command import Shell
 from nvml_stub import Call, NvmlStub, in_real_time
 from powercap_tree import PowercapTree
 from virtual_host import VirtualHost, virtual_host
+from waiting import PATIENCE_SECONDS, wait_for
 
 from collectors.registry import Probe, State
 from melodi.clock import SystemClock
@@ -186,7 +186,7 @@ class SlowPlan(Plan):
 
     def probe_again(self, probes: Any, now_ns: Any) -> list[Probe]:
         self.asked.set()
-        self.goes_on.wait(30)
+        self.goes_on.wait(PATIENCE_SECONDS)
 
         class Meter:
             name = "rapl"
@@ -208,25 +208,18 @@ def test_a_driver_that_hangs_is_not_waited_for_and_what_it_gives_late_is_closed(
     told: list[object] = []
     watch = MeterWatch(plan, [], clock=SystemClock(), on_change=told.append)
     watch.start()
-    assert plan.asked.wait(10)
+    assert plan.asked.wait(PATIENCE_SECONDS)
     watch.stop()
     plan.goes_on.set()
-    assert plan.closed.wait(10)
+    assert plan.closed.wait(PATIENCE_SECONDS)
     assert told == []
 
 
 # ---- a real daemon -------------------------------------------------------------------------
 
 
-def wait_for(condition: Callable[[], object], *, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"it did not come about within {seconds} s"
-        time.sleep(0.05)
-
-
 def ask(url: str) -> Any:
-    with urllib.request.urlopen(url, timeout=20) as answer:
+    with urllib.request.urlopen(url, timeout=PATIENCE_SECONDS) as answer:
         return json.load(answer)
 
 
@@ -268,5 +261,5 @@ def test_a_running_daemon_takes_up_a_driver_and_zones(
             assert states == {"nvml": "ok", "rapl": "ok", "hwmon": "absent"}
     finally:
         daemon.terminate()
-        _, talk = daemon.communicate(timeout=30)
+        _, talk = daemon.communicate(timeout=PATIENCE_SECONDS)
     assert daemon.returncode == 0, talk

@@ -1,13 +1,13 @@
 """What a dead daemon left is closed before the next one begins."""
 
-import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from energy_records import make_record
 from structlog.testing import capture_logs
+from waiting import until
 
 from melodi.clock import SystemClock
 from melodi.daemon.recovery import recover
@@ -79,13 +79,6 @@ def test_lines_that_cannot_be_read_do_not_stop_the_start(
     assert logs[0]["event"] == "begin_lines_not_read"
 
 
-async def wait_until(holds: Callable[[], object]) -> None:
-    """Wait for what other threads bring about."""
-    async with asyncio.timeout(10):
-        while not holds():
-            await asyncio.sleep(0.01)
-
-
 def begin(daemon: Served) -> RequestTimeline:
     """A request that has begun and goes on."""
     now_ns = CLOCK.monotonic_ns()
@@ -113,11 +106,11 @@ async def test_a_request_is_spooled_while_it_runs_and_forgotten_once_it_has_a_ro
     async with served(stage.settings, clock=CLOCK, probes=stage.probes()) as daemon:
         books, spool = daemon.runtime.books, daemon.runtime.books._spool
         timeline = begin(daemon)
-        await wait_until(lambda: files(tmp_path))
+        await until(lambda: files(tmp_path))
         assert spool.records == 1
         timeline.end_ns, timeline.status = CLOCK.monotonic_ns(), Status.OK
         books.end(timeline)
-        await wait_until(lambda: not spool.records)
+        await until(lambda: not spool.records)
         assert daemon.runtime.store.get("running") is not None
     assert not files(tmp_path)
 
@@ -130,9 +123,9 @@ async def test_a_spool_that_cannot_be_written_is_a_fault_not_an_end(
         folder = daemon.runtime.books._spool.folder
         folder.touch()
         timeline = begin(daemon)
-        await wait_until(lambda: any("begin lines" in one for one in daemon.runtime.faults()))
+        await until(lambda: any("begin lines" in one for one in daemon.runtime.faults()))
         folder.unlink()
-        await wait_until(lambda: not daemon.runtime.faults())
+        await until(lambda: not daemon.runtime.faults())
         timeline.end_ns, timeline.status = CLOCK.monotonic_ns(), Status.OK
         daemon.runtime.books.end(timeline)
     assert not files(tmp_path)

@@ -5,6 +5,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from waiting import until
 
 from melodi.clock import SystemClock
 from melodi.config import BackendSettings
@@ -159,8 +160,7 @@ async def test_stopping_closes_the_books_on_what_still_ran(stage: Any) -> None:
     async with served(stage.settings, clock=CLOCK, probes=stage.probes()) as daemon:
         request = ask(daemon, "count as far as you can")
         task = asyncio.create_task(daemon.runtime.dispatcher.dispatch(request))
-        while stage.simulator.core.next_event_ns() is None:
-            await asyncio.sleep(0.01)
+        await until(lambda: stage.simulator.core.next_event_ns() is not None)
         task.cancel()
     engine = open_engine(stage.settings.database.url)
     store = RecordStore(engine)
@@ -174,8 +174,7 @@ async def test_stopping_closes_the_books_on_what_still_ran(stage: Any) -> None:
 async def test_what_was_learned_of_idle_power_outlives_a_restart(stage: Any) -> None:
     """The second start knows it at once; edges of 25 ms leave a second's mean 5 % uncertain."""
     async with running(stage.settings, clock=CLOCK, probes=stage.probes()) as first:
-        while not first.books.idle_watts:
-            await asyncio.sleep(0.05)
+        await until(lambda: first.books.idle_watts)
     async with running(stage.settings, clock=CLOCK, probes=stage.probes()) as second:
         assert second.books.idle_watts[DEVICE] == pytest.approx(110, rel=0.06)
 

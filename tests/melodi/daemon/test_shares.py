@@ -1,9 +1,8 @@
 """A real server beside foreign work, on stubbed sensors: who is charged for what."""
 
 import json
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from command import Shell
 from killing import daemon
 from nvml_stub import compile_stub, in_real_time
 from powercap_tree import PowercapTree
+from waiting import PATIENCE_SECONDS, wait_for
 
 from collectors.base import Domain, Kind, Measure
 from melodi.inference.processes import HostProcesses
@@ -39,7 +39,7 @@ class Stage:
     processes: Path
 
     def get(self, path: str) -> Any:
-        with urllib.request.urlopen(self.api_url + path, timeout=30) as answer:
+        with urllib.request.urlopen(self.api_url + path, timeout=PATIENCE_SECONDS) as answer:
             return json.load(answer)
 
     def post(self, seconds: float) -> str:
@@ -49,15 +49,9 @@ class Stage:
             data=json.dumps({"model": "burner", "prompt": str(seconds)}).encode(),
             headers={"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(asked, timeout=60) as answer:
+        with urllib.request.urlopen(asked, timeout=PATIENCE_SECONDS) as answer:
             answer.read()
             return str(answer.headers["X-Melodi-Request-Id"])
-
-    def until(self, holds: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 40
-        while not holds():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
 
 
 @pytest.fixture
@@ -130,7 +124,7 @@ def test_a_server_is_charged_for_its_own_gpu_and_its_part_of_the_work(stage: Sta
             (backend,) = stage.get("/v1/backends")["items"]
             return bool(backend["process"]["gpus"])
 
-        stage.until(found)
+        wait_for(found)
         (backend,) = stage.get("/v1/backends")["items"]
         process = backend["process"]
         assert (process["pid"], process["count"]) == (stage.server.pid, 2)
@@ -141,7 +135,7 @@ def test_a_server_is_charged_for_its_own_gpu_and_its_part_of_the_work(stage: Sta
 
         with share_of({stage.server.pid, stage.server.worker}) as part:
             name = stage.post(4.0)
-        record = stage.get(f"/v1/requests/{name}?wait=30")
+        record = stage.get(f"/v1/requests/{name}?wait=60")
     assert record["provisional"] is False
     assert set(record["domains"]) == {GPUS[0], "package:0", "dram:0"}
     seconds = record["duration_seconds"]

@@ -12,6 +12,7 @@ import pytest
 from command import Shell, urls_said
 from killing import daemon, settle, simulator, stored
 from scripted_server import response, scripted
+from waiting import PATIENCE_SECONDS
 
 STREAMS = 100
 UNREADABLE = 2_000
@@ -32,7 +33,7 @@ async def readiness(
     session: aiohttp.ClientSession, url: str, status: int, *, saying: str = ""
 ) -> None:
     """Wait until readiness has this status, and says so."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             async with session.get(f"{url}/readyz") as answer:
                 if answer.status == status and saying in await answer.text():
@@ -42,7 +43,7 @@ async def readiness(
 
 async def settled(session: aiohttp.ClientSession, url: str) -> list[dict[str, Any]]:
     """The records, once all of them are final."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             async with session.get(f"{url}/v1/requests?limit=1000") as answer:
                 items = (await answer.json())["items"]
@@ -70,7 +71,7 @@ async def test_a_full_disk_costs_no_stream_and_in_the_end_no_record(tmp_path: Pa
                 await readiness(session, api, 200)
                 assert all(one["status"] == "ok" for one in await settled(session, api))
             process.terminate()
-            assert await asyncio.to_thread(process.wait, 30) == 0
+            assert await asyncio.to_thread(process.wait, PATIENCE_SECONDS) == 0
     assert len(stored(tmp_path)) == STREAMS
     log = (tmp_path / "serve.log").read_text()
     assert "store_failing" in log
@@ -116,6 +117,6 @@ async def test_a_daemon_whose_words_nobody_takes_goes_on(tmp_path: Path) -> None
                 assert lost is not None
                 assert int(lost[1]) > 0
                 process.terminate()
-                assert await asyncio.to_thread(process.wait, 30) == 0
+                assert await asyncio.to_thread(process.wait, PATIENCE_SECONDS) == 0
             finally:
                 process.kill()

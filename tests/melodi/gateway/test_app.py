@@ -23,8 +23,8 @@ from scripted_server import (
     scripted,
     served,
     stream_head,
-    until,
 )
+from waiting import until
 
 from melodi.clock import SystemClock
 from melodi.energy.record import Status

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted_server import MemoryRecorder, ScriptedServer, scripted, served, until
+from scripted_server import MemoryRecorder, ScriptedServer, scripted, served
 from storm import CORPUS_FILES, KINDS, Storm, answer
+from waiting import until
 
 from melodi.clock import SystemClock
 from melodi.energy.record import Status
@@ -68,12 +69,11 @@ async def test_a_storm_leaves_one_record_each_and_nothing_else() -> None:
         await storm.blow(url, REQUESTS, at_once=AT_ONCE)
         assert storm.wrong == []
         assert set(storm.sent) == set(KINDS)
-        await until(lambda: len(recorder.ended) >= storm.owed, seconds=20)
+        await until(lambda: len(recorder.ended) >= storm.owed)
         await storm.send(url, "whole", 0)
         # Idle connections to the backend live three seconds.
-        async with asyncio.timeout(20):
-            await backend.all_closed()
-        await until(lambda: open_descriptors() <= descriptors, seconds=20)
+        await backend.all_closed()
+        await until(lambda: open_descriptors() <= descriptors)
         await until(lambda: app.tasks() <= tasks)
         gc.collect()
     assert storm.wrong == []

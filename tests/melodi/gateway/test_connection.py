@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from scripted_server import CUT, ScriptedServer, Step, chunk, response, scripted, stream_head, until
+from scripted_server import CUT, ScriptedServer, Step, chunk, response, scripted, stream_head
+from waiting import until
 
 from melodi.clock import SystemClock
 from melodi.gateway import upstream as module

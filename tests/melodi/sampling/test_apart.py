@@ -6,12 +6,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from powercap_tree import PowercapTree
+from waiting import wait_for
 
 from collectors.base import Domain, Kind, Measure
 from collectors.registry import Probe, State
@@ -26,13 +27,6 @@ from melodi.sampling.watch import MeterWatch
 
 CLOCK = SystemClock()
 MS = 1_000_000
-
-
-def wait_for(condition: Callable[[], object], *, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"it did not come about within {seconds} s"
-        time.sleep(0.005)
 
 
 @pytest.fixture

@@ -1,11 +1,11 @@
 """The sampler keeps beating whatever its meters do, and says what failed."""
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from structlog.testing import capture_logs
+from waiting import PATIENCE_SECONDS, wait_for
 
 from collectors.base import (
     Conditions,
@@ -51,7 +51,7 @@ class Meter:
     def read(self) -> Readings:
         self.reads += 1
         if self.hanging is not None:
-            self.hanging.wait(30)
+            self.hanging.wait(PATIENCE_SECONDS)
         if self.takes_ms:
             self._clock.advance(self.takes_ms * MS)
         now_ns = self._clock.monotonic_ns()
@@ -92,13 +92,6 @@ def run(sampler: Sampler, clock: VirtualClock, ms: int) -> None:
         clock.advance(max(0, sampler.next_deadline_ns - clock.monotonic_ns()))
         sampler.beat()
     clock.advance(max(0, end_ns - clock.monotonic_ns()))
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about within 10 s"
-        time.sleep(0.005)
 
 
 @pytest.fixture
@@ -163,7 +156,7 @@ def test_the_thread_beats_and_stops_and_closes_its_meters() -> None:
         on_sample=lambda sample: seen.set() if sample.bins else None,
     )
     sampler.start()
-    assert seen.wait(5)
+    assert seen.wait(PATIENCE_SECONDS)
     sampler.stop()
     assert meter.closed
 
@@ -179,7 +172,7 @@ def test_a_stop_does_not_wait_for_the_next_beat() -> None:
         on_sample=lambda _: seen.set(),
     )
     sampler.start()
-    assert seen.wait(5)
+    assert seen.wait(PATIENCE_SECONDS)
     sampler.stop()
     assert meter.closed
 

@@ -8,6 +8,7 @@ from signal import SIGINT
 
 import httpx2
 import pytest
+from waiting import PATIENCE_SECONDS
 
 from melodi.errors import ConfigError
 from melodi.simulator.launch import default_settings, simulator_in_thread
@@ -77,7 +78,7 @@ def test_run_simulator_serves_until_interrupted() -> None:
         with httpx2.Client(transport=httpx2.HTTPTransport(retries=20)) as client:
             assert client.get(f"http://127.0.0.1:{port}/health").status_code == 200
         process.send_signal(SIGINT)
-        assert process.wait(timeout=10) == -SIGINT
+        assert process.wait(PATIENCE_SECONDS) == -SIGINT
     finally:
         process.kill()
         process.wait()

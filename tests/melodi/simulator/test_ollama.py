@@ -3,13 +3,14 @@
 import json
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx2
 import ollama
 import pytest
+from waiting import wait_for
 
 from melodi.simulator.jobs import Submission
 from melodi.simulator.launch import RunningSimulator
@@ -234,13 +235,6 @@ def test_a_client_that_leaves_ends_its_request(
     address = httpx2.URL(ollama_server.url)
     with socket.create_connection((address.host, address.port or 0)) as connection:
         connection.sendall(head.encode() + content)
-        _until(lambda: core.totals().running == 1)
-    _until(lambda: core.totals().running == 0)
+        wait_for(lambda: core.totals().running == 1)
+    wait_for(lambda: core.totals().running == 0)
     assert core.totals().finished["cancelled"] == cancelled + 1
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)

@@ -1,7 +1,6 @@
 """The thread that writes."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,6 +8,7 @@ import pytest
 import sqlalchemy as sa
 from energy_records import make_record
 from structlog.testing import capture_logs
+from waiting import PATIENCE_SECONDS, wait_for
 
 from melodi.energy.accounts import MinuteAccounts
 from melodi.errors import StoreError
@@ -22,14 +22,6 @@ AWAY = sa.exc.OperationalError("INSERT", None, Exception("disk I/O error"))
 def batch(number: int = 0, *, model: str = "tiny") -> Batch:
     """One final record."""
     return Batch(host="here", records=(make_record(number, model=model),))
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    """Wait for a condition that another thread brings about."""
-    deadline = time.monotonic() + 10
-    while not holds():
-        assert time.monotonic() < deadline, "it never came about"
-        time.sleep(0.002)
 
 
 class FakeStore:
@@ -46,7 +38,7 @@ class FakeStore:
     def apply(self, batches: list[Batch], *, between: Callable[[], None]) -> dict[str, int]:
         self.attempts += 1
         self.entered.set()
-        assert self.open.wait(10)
+        assert self.open.wait(PATIENCE_SECONDS)
         if self.away:
             raise AWAY
         if any(record.model == "bad" for one in batches for record in one.records):
@@ -68,14 +60,14 @@ def writer(fake: FakeStore) -> Iterator[RecordWriter]:
     yield writer
     fake.away = False
     fake.open.set()
-    writer.close(5)
+    writer.close(PATIENCE_SECONDS)
 
 
 def hold(fake: FakeStore, writer: RecordWriter) -> None:
     """Have the store busy with a first batch, so that what follows queues up."""
     fake.open.clear()
     writer.submit(batch())
-    assert fake.entered.wait(10)
+    assert fake.entered.wait(PATIENCE_SECONDS)
 
 
 def test_what_is_written_is_stored_when_its_future_says_so(store: RecordStore) -> None:
@@ -87,7 +79,7 @@ def test_what_is_written_is_stored_when_its_future_says_so(store: RecordStore) -
         (record,) = one.records
         assert future.result(10) == {record.id: number}
         assert store.get(record.id) is not None
-    writer.close(5)
+    writer.close(PATIENCE_SECONDS)
 
 
 def test_what_queues_up_is_written_together_and_in_order(
@@ -132,7 +124,7 @@ def test_a_database_that_is_away_costs_nothing_but_time(
     fake.away = True
     with capture_logs() as logs:
         written = [writer.submit(batch(number)) for number in range(3)]
-        wait_until(lambda: fake.attempts > 2)
+        wait_for(lambda: fake.attempts > 2)
         assert (writer.fault, writer.pending, writer.lost) == ("disk I/O error", 3, 0)
         fake.away = False
         for future in written:
@@ -151,12 +143,12 @@ def test_a_real_database_that_comes_back_gets_every_batch_once(
     minute = MinuteAccounts(domain="package:0", minute=1, measured_joules=2.0)
     record = make_record()
     written = writer.submit(Batch(host="here", records=(record,), minutes=(minute,)))
-    wait_until(lambda: writer.fault is not None)
+    wait_for(lambda: writer.fault is not None)
     assert "ledger_minutes" in (writer.fault or "")
     with engine.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE gone RENAME TO ledger_minutes")
     assert written.result(10) == {record.id: 1}
-    writer.close(5)
+    writer.close(PATIENCE_SECONDS)
     assert [line.measured_joules for line in store.ledger()] == [2.0]
 
 
@@ -184,7 +176,7 @@ def test_a_commit_whose_answer_was_lost_is_not_done_twice(
         assert [future.result(10) for future in written] == [
             {one.id: number} for number, one in enumerate(records, start=1)
         ]
-        writer.close(5)
+        writer.close(PATIENCE_SECONDS)
     assert died.is_set()
     assert [log["event"] for log in logs] == ["store_failing", "store_recovered"]
     assert [line.measured_joules for line in store.ledger()] == [4.0]
@@ -234,7 +226,7 @@ def test_real_bad_data_fails_alone(store: RecordStore) -> None:
         ]
         with pytest.raises((sa.exc.StatementError, TypeError), match="64-bit"):
             written[1].result(10)
-    writer.close(5)
+    writer.close(PATIENCE_SECONDS)
     assert len(store.page(RequestFilter()).items) == 2
 
 
@@ -263,7 +255,7 @@ def test_a_bad_record_takes_nothing_with_it(
         after = writer.submit(Batch(host="here", records=(good[2],), minutes=(minute,)))
         assert written.result(10) == {good[0].id: 1, good[1].id: 2}
         assert after.result(10) == {good[2].id: 3}
-        writer.close(5)
+        writer.close(PATIENCE_SECONDS)
     assert [log["ids"] for log in logs if log["event"] == "batch_rejected"] == [[bad.id]]
     assert (writer.lost, writer.pending, died.is_set()) == (1, 0, dies)
     assert {one.id for one in store.page(RequestFilter()).items} == {one.id for one in good}
@@ -298,7 +290,7 @@ def test_closing_writes_what_waits(fake: FakeStore, writer: RecordWriter) -> Non
     hold(fake, writer)
     written = [writer.submit(batch(number)) for number in range(4)]
     threading.Timer(0.02, fake.open.set).start()
-    writer.close(5)
+    writer.close(PATIENCE_SECONDS)
     assert all(future.done() and not future.exception() for future in written)
     with pytest.raises(StoreError, match="closed"):
         writer.submit(batch()).result(0)
@@ -313,7 +305,7 @@ def test_closing_gives_a_database_that_is_away_its_time(
     closing = threading.Thread(target=writer.close, args=(10,))
     closing.start()
     attempts = fake.attempts
-    wait_until(lambda: fake.attempts > attempts + 2)
+    wait_for(lambda: fake.attempts > attempts + 2)
     fake.away = False
     closing.join(10)
     assert written.result(0)
