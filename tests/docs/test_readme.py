@@ -4,14 +4,15 @@ import json
 import re
 import shutil
 import subprocess
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command import MELODI, Shell, is_clear, urls_said
+from command import Shell, is_clear, urls_said
 from pages import free_address
+from waiting import PATIENCE_SECONDS, wait_for
+from warm import MELODI
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -49,7 +50,7 @@ def newcomer(tmp_path: Path, addresses: dict[str, str]) -> Iterator[Shell]:
         yield shell
     finally:
         simulator.terminate()
-        simulator.communicate(timeout=20)
+        simulator.communicate(timeout=PATIENCE_SECONDS)
 
 
 def sh(line: str, shell: Shell) -> "subprocess.CompletedProcess[str]":
@@ -59,7 +60,7 @@ def sh(line: str, shell: Shell) -> "subprocess.CompletedProcess[str]":
         env=shell.environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
 
@@ -117,18 +118,18 @@ def test_a_client_that_only_changed_its_address_is_recorded(
         assert urls_said(daemon, "api", "gateway") == urls
         body = json.dumps({"model": "simulated", "prompt": "Why is the sky blue?"}).encode()
         url = f"http://{addresses[GATEWAY]}/api/generate"
-        with urllib.request.urlopen(urllib.request.Request(url, data=body), timeout=30) as answer:
+        with urllib.request.urlopen(
+            urllib.request.Request(url, data=body), timeout=PATIENCE_SECONDS
+        ) as answer:
             assert b'"done":true' in answer.read()
         assert shutil.which("curl"), "curl is needed: apt install curl"
-        deadline = time.monotonic() + 10
-        while not (items := json.loads(sh(curl, newcomer).stdout)["items"]):
-            assert time.monotonic() < deadline, "no record after 10 s"
-        (record,) = items
+        wait_for(lambda: json.loads(sh(curl, newcomer).stdout)["items"])
+        (record,) = json.loads(sh(curl, newcomer).stdout)["items"]
         assert record["model"] == "simulated"
         assert record["output_tokens"] > 0
     finally:
         daemon.terminate()
-        daemon.communicate(timeout=30)
+        daemon.communicate(timeout=PATIENCE_SECONDS)
 
 
 def test_its_links_lead_somewhere() -> None:

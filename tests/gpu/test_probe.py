@@ -15,10 +15,8 @@ from benchmarks.gpu.probe.load import StubMachine
 
 ROOT = SOURCE.parents[2]
 ARCHITECTURES = {
-    "GA100": (100, 25),
-    "GA10x": (100, 1000),
-    "Ada": (100, 1000),
-    "Hopper": (100, 25),
+    "GA100 and Hopper": (100, 25),
+    "GA10x and Ada": (100, 1000),
     "Volta": (20, 10),
 }
 """Refresh and averaging window in ms, as published ("Part-time power measurements", SC24)."""

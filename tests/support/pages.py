@@ -5,13 +5,14 @@ import shlex
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from command import MELODI, Shell, urls_said
+from command import Shell, urls_said
+from waiting import PATIENCE_SECONDS, wait_for
+from warm import MELODI
 
 ROOT = Path(__file__).resolve().parents[2]
 API = "127.0.0.1:8340"
@@ -98,13 +99,21 @@ class Reader:
 
     def _type(self, line: str) -> str:
         """Run a line; one that looks at records is repeated until there is one."""
-        deadline = time.monotonic() + 10
-        while True:
-            said = self._run("bash", "-c", self._moved(line))
-            if not READS.search(line) or "simulated" in said:
-                return said
-            assert time.monotonic() < deadline, f"no record after 10 s: {line}"
-            time.sleep(0.1)
+        words = melodi_words(self._moved(line))
+        said = ""
+
+        def shown() -> bool:
+            nonlocal said
+            if words is None or not set(line).isdisjoint("|&;<>$`*"):
+                said = self._run("bash", "-c", self._moved(line))
+            else:
+                ended = self.shell.melodi(*words, **self.environment)
+                assert ended.code == 0, f"{line}: {ended.stdout}{ended.stderr}"
+                said = ended.stdout
+            return not READS.search(line) or "simulated" in said
+
+        wait_for(shown)
+        return said
 
     def _run(self, *words: str) -> str:
         ended = subprocess.run(
@@ -113,7 +122,7 @@ class Reader:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE_SECONDS,
             check=False,
         )
         assert ended.returncode == 0, f"{words}: {ended.stdout}{ended.stderr}"
@@ -133,7 +142,7 @@ class Reader:
             yield
         finally:
             daemon.terminate()
-            daemon.communicate(timeout=30)
+            daemon.communicate(timeout=PATIENCE_SECONDS)
 
     def _moved(self, text: str) -> str:
         """The same on free ports, with the model that the simulator has."""

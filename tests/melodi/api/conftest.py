@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ import sqlalchemy as sa
 from energy_records import make_record
 from prometheus_client import CollectorRegistry
 from starlette.testclient import TestClient
+from store_fixtures import *  # noqa: F403
 
 from melodi.api.apart import Job, apart
 from melodi.api.app import create_api
@@ -19,7 +19,6 @@ from melodi.errors import BackendError
 from melodi.inference.request import Backend, BackendKind, PromptRequest
 from melodi.store.database import open_engine
 from melodi.store.figures import Rates
-from melodi.store.migrate import upgrade
 from melodi.store.records import Batch, RecordStore
 
 
@@ -82,11 +81,9 @@ class FakeDaemon:
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[sa.Engine]:
+def engine(sqlite_url: str) -> Iterator[sa.Engine]:
     """An empty database."""
-    url = f"sqlite:///{tmp_path}/melodi.db"
-    upgrade(url)
-    engine = open_engine(url)
+    engine = open_engine(sqlite_url)
     yield engine
     engine.dispose()
 

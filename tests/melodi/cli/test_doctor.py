@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 from burning_server import burning_server
-from command import MELODI, Shell
+from command import Shell
 from hwmon_tree import HwmonTree
 from nvml_stub import compile_stub, in_real_time
 from powercap_tree import PowercapTree, obey_file_modes
 from waiting import PATIENCE_SECONDS
+from warm import MELODI
 
 GPUS = [f"gpu:GPU-0000000{device}-0000-4000-8000-000000000000" for device in (0, 1)]
 CARD = "hwmon:amdgpu-0000:03:00.0-ppt"

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from command import MELODI, Shell, is_clear
+from command import Shell, is_clear
 from nvml_stub import compile_stub, in_real_time
 from powercap_tree import PowercapTree
 from waiting import PATIENCE_SECONDS, wait_for
+from warm import MELODI
 
 SECONDS = float(os.environ.get("MEASURE_TEST_SECONDS", "2.5"))
 WATTS = {

@@ -62,7 +62,7 @@ def test_a_daemon_stops_at_once_though_top_is_watching(
         try:
             assert reader.readline().startswith(b"data:")
             process.send_signal(signal.SIGTERM)
-            assert process.wait(timeout=8) == 0
+            assert process.wait(PATIENCE_SECONDS) == 0
             _, talk = top.communicate(timeout=PATIENCE_SECONDS)
         finally:
             top.kill()

@@ -16,7 +16,7 @@ from killing import (
     stored,
 )
 
-KILLS = 3
+KILLS = 2
 
 
 @pytest.fixture

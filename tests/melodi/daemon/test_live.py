@@ -7,11 +7,12 @@ from typing import Any
 
 import aiohttp
 import pytest
-from waiting import until
+from waiting import PATIENCE_SECONDS, until
 
 from melodi.clock import SystemClock
 from melodi.daemon.serve import Served, served
 from melodi.inference.request import PromptRequest
+from melodi.serving import serving
 
 CLOCK = SystemClock()
 DEVICE = "gpu:SIMULATED-0"
@@ -83,23 +84,25 @@ async def test_a_client_that_leaves_is_not_written_to_any_more(
         await anext(events(answer))
         answer.close()
     seen = -1
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while seen != reckoned:
             seen = reckoned
             await asyncio.sleep(0.5)
-    assert 1 <= reckoned <= 4
+    assert reckoned >= 1
 
 
-async def test_a_daemon_that_stops_does_not_wait_for_its_live_readers(stage: Any) -> None:
-    """The stream ends properly, long before the grace time of streams."""
+async def test_a_daemon_that_stops_does_not_wait_for_its_live_readers(
+    stage: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stream ends properly, and the grace time of streams is not used up."""
+    monkeypatch.setitem(serving.__wrapped__.__kwdefaults__, "grace_seconds", 3600)
     async with aiohttp.ClientSession() as session:
         async with served(stage.settings, clock=CLOCK, probes=stage.probes()) as daemon:
             answer = await session.get(f"{daemon.api_url}/v1/power/live")
             await anext(events(answer))
-            began_ns = CLOCK.monotonic_ns()
-        rest = [event async for event in events(answer)]
-    assert CLOCK.monotonic_ns() - began_ns < 5e9
-    assert len(rest) <= 2
+        await answer.read()
+        assert answer.content.is_eof()
+        assert answer.content.exception() is None
 
 
 async def test_the_power_around_a_request_is_told_in_steps(

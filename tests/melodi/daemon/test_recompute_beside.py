@@ -3,6 +3,8 @@
 import asyncio
 from typing import Any
 
+from waiting import PATIENCE_SECONDS
+
 from melodi.analysis.recompute import Recomputing, recompute
 from melodi.clock import SystemClock
 from melodi.daemon.serve import Served, served
@@ -32,7 +34,7 @@ async def test_records_may_be_divided_anew_while_a_daemon_writes(stage: Any) -> 
     )
     async with served(settings, clock=CLOCK, probes=stage.probes()) as first:
         earlier = {
-            (await first.runtime.final(one.id, 20)).id
+            (await first.runtime.final(one.id, PATIENCE_SECONDS)).id
             for one in await asyncio.gather(
                 *(first.runtime.dispatch(ask(first, k)) for k in range(4))
             )
@@ -45,13 +47,16 @@ async def test_records_may_be_divided_anew_while_a_daemon_writes(stage: Any) -> 
         running = [asyncio.create_task(second.runtime.dispatch(ask(second, k))) for k in range(4)]
         revised = await asyncio.to_thread(store.ask, lambda one: recompute(one, asked))
         await asyncio.to_thread(store.revise, revised.batch)
-        later = {(await second.runtime.final((await one).id, 20)).id for one in running}
-    assert {one.before.id for one in revised.revisions} == earlier
+        sent = await asyncio.gather(*running)
+        later = {(await second.runtime.final(one.id, PATIENCE_SECONDS)).id for one in sent}
+    changed = {one.before.id for one in revised.revisions}
+    # One of the second daemon may have been final before they were read.
+    assert earlier <= changed <= earlier | later
     records = {one.id: one for one in store.page(RequestFilter(), limit=100).items}
-    assert {records[id_].revision for id_ in earlier} == {2}
+    assert records.keys() == earlier | later
+    assert {id_ for id_, one in records.items() if one.revision == 2} == changed
     # By what divided most of its joules: on a busy host a request may have spent them waiting.
     assert "tokens" in {records[id_].policy for id_ in earlier}
-    assert {records[id_].revision for id_ in later} == {1}
     (line,) = store.ledger()
     assert abs(line.residual_joules) <= 1e-9 * line.measured_joules
     assert store.audit(DEVICE, host="test").difference_joules <= 1e-9 * line.measured_joules

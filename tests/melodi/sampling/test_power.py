@@ -1,5 +1,7 @@
 """Power leaves in slots that lie fixed in time, so that asking often tells no more."""
 
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,16 +14,21 @@ MS = 1_000_000
 SECOND = 1_000 * MS
 
 
-def curve_of(kind: Kind, watts: list[int], *, step_ms: int = 50) -> EnergyCurve:
-    """So many watts in each step."""
+def curves_of(kind: Kind, watts: list[int]) -> Iterator[EnergyCurve]:
+    """One that grows: so many watts in each 50 ms."""
     curve = EnergyCurve(
         Domain(name="x", kind=kind, scope="x", source="t", measure=Measure.COUNTER, refresh_ns=MS)
     )
     total_mj = 0
     for number, power in enumerate(watts):
-        total_mj += power * step_ms
-        at_ns = number * step_ms * MS
-        curve.feed(Reading("x", at_ns, 0, energy_uj=total_mj * 1_000))
+        total_mj += power * 50
+        curve.feed(Reading("x", number * 50 * MS, 0, energy_uj=total_mj * 1_000))
+        yield curve
+
+
+def curve_of(kind: Kind, watts: list[int]) -> EnergyCurve:
+    """The same with all of them."""
+    *_, curve = curves_of(kind, watts)
     return curve
 
 
@@ -29,8 +36,8 @@ def curve_of(kind: Kind, watts: list[int], *, step_ms: int = 50) -> EnergyCurve:
 def test_a_cpus_power_changes_once_a_second_whoever_asks_when(watts: list[int]) -> None:
     """All answers within one second are the same number."""
     answers: dict[int, set[float | None]] = {}
-    for known in range(42, len(watts)):
-        found = latest_power(curve_of(Kind.CPU, watts[:known]), known * 50 * MS)
+    for known, curve in enumerate(curves_of(Kind.CPU, watts), start=1):
+        found = latest_power(curve, known * 50 * MS)
         if found is not None:
             answers.setdefault(found.end_ns, set()).add(found.mean_watts)
             assert found.end_ns % SECOND == 0

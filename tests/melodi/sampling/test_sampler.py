@@ -201,7 +201,7 @@ def test_a_meter_that_hangs_at_the_stop_is_left_open_and_the_log_says_so(
     release: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Closing what another thread reads could take the process with it; the others close."""
-    monkeypatch.setattr("melodi.sampling.readers.STOP_SECONDS", 0.2)
+    monkeypatch.setattr("melodi.sampling.readers.STOP_SECONDS", 2)
     clock = SystemClock()
     hung, fine = Meter("a", clock), Meter("b", clock)
     hung.hanging = release
