@@ -39,6 +39,7 @@ class NvmlCollector:
         self._now_ns = now_ns
         self._all_lost_since_ns: int | None = None
         count = _start(pynvml)
+        self._is_open = True
         try:
             self._gpus, errors = _open_gpus(pynvml, count, now_ns, sleep)
             if not self._gpus:
@@ -80,6 +81,10 @@ class NvmlCollector:
         return {name: processes for name, processes in found if processes is not None}
 
     def close(self) -> None:
+        # NVML counts who opened it: once too often would shut it for another one of us.
+        if not self._is_open:
+            return
+        self._is_open = False
         with contextlib.suppress(self._nvml.NVMLError):  # the driver may be gone before us
             self._nvml.nvmlShutdown()
 
@@ -98,6 +103,7 @@ class NvmlCollector:
                 _start(self._nvml)
             except CollectorError as error:
                 raise ReadFailed(error.reason, remedy=error.remedy) from error
+            self._is_open = True
 
 
 def _start(nvml: Any) -> int:

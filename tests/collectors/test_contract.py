@@ -1,7 +1,10 @@
 """What every collector promises, whichever meter it reads."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from hwmon_tree import HwmonTree
@@ -18,36 +21,38 @@ from collectors.rapl import RaplCollector
 from collectors.registry import COLLECTORS
 from collectors.simulated import RemoteSimulatedCollector, SimulatedCollector
 
+Opener = Callable[[], Collector]
 
-def nvml(request: pytest.FixtureRequest) -> Iterator[Collector]:
+
+def nvml(request: pytest.FixtureRequest) -> Iterator[Opener]:
     stub: NvmlStub = request.getfixturevalue("stub")
-    yield NvmlCollector(now_ns=stub.now_ns, sleep=stub.sleep)
+    yield lambda: NvmlCollector(now_ns=stub.now_ns, sleep=stub.sleep)
 
 
-def rapl(request: pytest.FixtureRequest) -> Iterator[Collector]:
+def rapl(request: pytest.FixtureRequest) -> Iterator[Opener]:
     tree: PowercapTree = request.getfixturevalue("tree")
     tree.add("intel-rapl:0", "package-0", energy_uj=5)
     tree.add("intel-rapl:0:0", "dram", energy_uj=5)
-    yield RaplCollector(now_ns=time.monotonic_ns, sysfs_root=tree.root)
+    yield lambda: RaplCollector(now_ns=time.monotonic_ns, sysfs_root=tree.root)
 
 
-def hwmon(request: pytest.FixtureRequest) -> Iterator[Collector]:
+def hwmon(request: pytest.FixtureRequest) -> Iterator[Opener]:
     tree = HwmonTree(request.getfixturevalue("tmp_path"))
     tree.add_acpi(0, "Grace Power Socket 0", 5)
     tree.add(1, "xe", "0000:03:00.0", energy1_input=5)
-    yield HwmonCollector(now_ns=time.monotonic_ns, sysfs_root=tree.root)
+    yield lambda: HwmonCollector(now_ns=time.monotonic_ns, sysfs_root=tree.root)
 
 
-def marked_as_not_added(request: pytest.FixtureRequest) -> Iterator[Collector]:
-    for collector in rapl(request):
-        yield NotAdded(collector, {"package:0"})
+def marked_as_not_added(request: pytest.FixtureRequest) -> Iterator[Opener]:
+    for opened in rapl(request):
+        yield lambda opened=opened: NotAdded(opened(), {"package:0"})
 
 
-def estimate(_: pytest.FixtureRequest) -> Iterator[Collector]:
-    yield EstimateCollector(now_ns=time.monotonic_ns)
+def estimate(_: pytest.FixtureRequest) -> Iterator[Opener]:
+    yield lambda: EstimateCollector(now_ns=time.monotonic_ns)
 
 
-def simulated(_: pytest.FixtureRequest) -> Iterator[Collector]:
+def simulated(_: pytest.FixtureRequest) -> Iterator[Opener]:
     domain = Domain(
         name="gpu:SIMULATED-0",
         kind=Kind.GPU,
@@ -55,15 +60,16 @@ def simulated(_: pytest.FixtureRequest) -> Iterator[Collector]:
         source="simulated:counter",
         measure=Measure.COUNTER,
     )
-    yield SimulatedCollector([(domain, lambda at_ns: (at_ns, 1))], now_ns=time.monotonic_ns)
+    read = [(domain, lambda at_ns: (at_ns, 1))]
+    yield lambda: SimulatedCollector(read, now_ns=time.monotonic_ns)
 
 
-def simulated_elsewhere(_: pytest.FixtureRequest) -> Iterator[Collector]:
+def simulated_elsewhere(_: pytest.FixtureRequest) -> Iterator[Opener]:
     with power_server() as server:
-        yield RemoteSimulatedCollector(server.url, now_ns=time.monotonic_ns)
+        yield lambda: RemoteSimulatedCollector(server.url, now_ns=time.monotonic_ns)
 
 
-MAKERS: list[Callable[[pytest.FixtureRequest], Iterator[Collector]]] = [
+MAKERS: list[Callable[[pytest.FixtureRequest], Iterator[Opener]]] = [
     nvml,
     rapl,
     hwmon,
@@ -75,10 +81,16 @@ MAKERS: list[Callable[[pytest.FixtureRequest], Iterator[Collector]]] = [
 
 
 @pytest.fixture(params=MAKERS, ids=lambda make: make.__name__)
-def collector(request: pytest.FixtureRequest) -> Iterator[Collector]:
-    for opened in request.param(request):
-        yield opened
-        opened.close()
+def opener(request: pytest.FixtureRequest) -> Iterator[Opener]:
+    """Opens collectors of one kind."""
+    yield from request.param(request)
+
+
+@pytest.fixture
+def collector(opener: Opener) -> Iterator[Collector]:
+    opened = opener()
+    yield opened
+    opened.close()
 
 
 def test_it_is_called_as_the_registry_calls_it(collector: Collector) -> None:
@@ -116,7 +128,13 @@ def test_its_conditions_are_of_its_domains(collector: Collector) -> None:
     assert {conditions.domain for conditions in collector.conditions()} <= names
 
 
-def test_it_may_be_closed_twice(collector: Collector) -> None:
-    """Closing is final and harmless to repeat."""
+def test_it_may_be_closed_twice(opener: Opener, collector: Collector) -> None:
+    """To repeat it harms neither what took its descriptors nor another one of its kind."""
+    other = opener()
     collector.close()
-    collector.close()
+    with ExitStack() as stack:
+        files = [stack.enter_context(Path(os.devnull).open()) for _ in range(20)]
+        collector.close()
+        assert all(os.fstat(one.fileno()) for one in files)
+        assert other.read().failures == ()
+    other.close()

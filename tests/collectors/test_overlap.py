@@ -1,6 +1,7 @@
 """Which domains may be added, and which pair is named where they may not."""
 
 from dataclasses import replace
+from itertools import permutations
 
 import pytest
 from hypothesis import given
@@ -24,9 +25,12 @@ GUESS = replace(domain("package:0"), estimated=True)
 
 
 def test_packages_memory_and_gpus_may_be_added() -> None:
-    """The ordinary server."""
-    may_be_added([*PACKAGES, *MEMORY, *GPUS])
+    """The ordinary server: nothing in it is refused, left out, or part of another."""
+    server = [*PACKAGES, *MEMORY, *GPUS]
+    may_be_added(server)
     may_be_added([])
+    assert left_out(server) == left_out([]) == set()
+    assert not any(contains(*pair) for pair in permutations(server, 2))
 
 
 @pytest.mark.parametrize(

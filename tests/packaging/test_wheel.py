@@ -125,7 +125,9 @@ def test_what_is_installed_is_not_the_checkout(installed: Installed) -> None:
     found = installed.run(
         "python", "-c", "import melodi, collectors; print(melodi.__file__, collectors.__file__)"
     )
-    for file in found.split():
+    files = found.split()
+    assert len(files) == 2
+    for file in files:
         assert Path(file).is_relative_to(installed.scripts.parent)
 
 

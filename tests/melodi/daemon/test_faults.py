@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from scripted_server import CUT, scripted
+from structlog.testing import capture_logs
 from waiting import PATIENCE_SECONDS, until
 
 from collectors.base import Conditions, Domain, Kind, Measure, Reading, Readings
@@ -140,7 +141,9 @@ async def test_housekeeping_outlives_a_round_that_fails(
     settings = Settings(
         host="test", database=Database(url=f"sqlite:///{tmp_path / 'melodi.db'}"), backends=[]
     )
-    async with running(settings, clock=CLOCK, probes=[]) as runtime:
-        monkeypatch.setattr(runtime.backends_known, "look", look)
-        await until(lambda: rounds > 2)
-        assert rounds > 2
+    with capture_logs() as logs:
+        async with running(settings, clock=CLOCK, probes=[]) as runtime:
+            monkeypatch.setattr(runtime.backends_known, "look", look)
+            await until(lambda: rounds > 2)
+    reasons = [one["reason"] for one in logs if one["event"] == "backends_not_asked"]
+    assert reasons == ["RuntimeError('a bug')"] * rounds

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -28,12 +29,16 @@ def test_a_second_one_is_refused_with_the_owners_pid(tmp_path: Path) -> None:
 
 def test_another_host_or_database_is_another_lock(tmp_path: Path) -> None:
     """Two daemons of one machine may record under two names."""
-    with (
-        owning(tmp_path, host="h", database_url=URL, api_url=None),
-        owning(tmp_path, host="g", database_url=URL, api_url=None),
-        owning(tmp_path, host="h", database_url="sqlite:///y.db", api_url=None),
-    ):
-        pass
+    places = [("h", URL), ("g", URL), ("h", "sqlite:///y.db")]
+    with ExitStack() as stack:
+        for host, url in places:
+            stack.enter_context(owning(tmp_path, host=host, database_url=url, api_url=None))
+        for host, url in places:
+            with (
+                pytest.raises(AlreadyOwned, match=f"for host {host!r}"),
+                owning(tmp_path, host=host, database_url=url, api_url=None),
+            ):
+                pass
 
 
 def test_a_killed_owner_leaves_no_lock_behind(tmp_path: Path) -> None:

@@ -134,7 +134,9 @@ def test_an_empty_field_is_unknown(tmp_path: Path) -> None:
     empty = {"task": "", "reference": "", "language": ""}
     conversation = [{"from": "human", "value": "x"}, {"from": "gpt", "value": ""}]
     text = json.dumps({"prompt": "x"} | empty) + "\n" + json.dumps({"conversations": conversation})
-    for prompt in load_text(tmp_path, "set.jsonl", text).prompts:
+    found = load_text(tmp_path, "set.jsonl", text).prompts
+    assert len(found) == 2
+    for prompt in found:
         assert (prompt.task, prompt.reference, prompt.language) == (None, None, None)
 
 

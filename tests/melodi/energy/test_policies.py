@@ -79,6 +79,7 @@ def test_an_unknown_policy_is_named_with_the_known_ones() -> None:
 def test_what_a_record_holds_are_plain_numbers() -> None:
     """A number of another library's own type could not be stored or sent."""
     outcome = run("auto", clients=4)
+    assert outcome.energies
     for energy in outcome.energies.values():
         for name in ("energy_joules", "active_joules", "prefill_joules", "low_joules"):
             assert type(getattr(energy, name)) is float

@@ -125,10 +125,18 @@ def test_two_backends_on_one_domain_are_told_apart_by_their_work_not_by_their_re
 
 
 def test_usage_of_a_domain_without_books_is_passed_by() -> None:
-    """As for a device that is not there any more."""
-    ledger().use(
-        Usage(domain="gpu:gone", start_ns=0, end_ns=SECOND, shares={"ollama": 1.0}, reason=None)
-    )
+    """As for a device that is not there any more; the books of the others are as without it."""
+    gone = Usage(domain="gpu:gone", start_ns=0, end_ns=SECOND, shares={"ollama": 1.0}, reason=None)
+    told = []
+    for usages in ([], [gone]):
+        books = ledger()
+        served(books, "r", 0.0, 1.0, "ollama")
+        for one in [usage(0.0, 1.0, ollama=0.5), *usages]:
+            books.use(one)
+        books.add(bin_at(0.0, 1.0))
+        told.append(close(books))
+    assert told[0] == told[1]
+    assert told[1].final["r"].active_joules == pytest.approx(5.0)
 
 
 def test_the_books_close_a_bin_when_its_usage_is_there() -> None:

@@ -454,8 +454,10 @@ async def test_a_client_that_leaves_an_endless_get_is_noticed() -> None:
     async with gateway(steps) as setup, aiohttp.ClientSession() as client:
         async with client.get(f"{setup.url}/logs") as answer:
             await answer.content.readexactly(1)
+            assert setup.backend.open_connections == 1
             answer.close()
         await setup.backend.all_closed()
+        assert setup.recorder.begun == []
 
 
 async def test_no_fault_leaves_a_connection_open() -> None:

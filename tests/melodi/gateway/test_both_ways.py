@@ -39,6 +39,7 @@ async def test_gateway_and_dispatch_see_the_same_request(kind: str) -> None:
                 )
             await passed.all(8)
     by_prompt = {timeline.prompt: timeline for timeline in passed.ended}
+    assert len(by_prompt) == len(sent.ended) == 8
     for timeline in sent.ended:
         other = by_prompt[timeline.prompt]
         assert timeline.status is Status.OK

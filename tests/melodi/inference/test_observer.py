@@ -333,7 +333,7 @@ def test_thinking_and_tool_calls_are_output_without_being_the_answer() -> None:
 @given(value=JSON_VALUES)
 @pytest.mark.parametrize("kind", list(DIALECTS))
 def test_no_json_whatever_raises(kind: str, value: object) -> None:
-    """Any object may come as a request or as part of an answer."""
+    """Any object may come as a request or as part of an answer; nothing in it ends the request."""
     for dialect in DIALECTS[kind].values():
         timeline = RequestTimeline(id="r", backend="b", backend_kind=kind, wall_ns=0, sent_ns=0)
         event = {"choices": [value], "message": value, "error": None, "type": "message"}
@@ -341,6 +341,7 @@ def test_no_json_whatever_raises(kind: str, value: object) -> None:
             if isinstance(given_object, dict):
                 dialect.read_request(given_object)
                 dialect.absorb(Progress(timeline), given_object, 1)
+        assert (timeline.id, timeline.sent_ns, timeline.end_ns) == ("r", 0, None)
 
 
 def test_an_absorber_that_raises_costs_the_tokens_and_nothing_else() -> None:

@@ -117,7 +117,10 @@ def test_a_postgres_that_refuses_says_what_to_mend(guarded: Postgres) -> None:
 
 def test_the_right_password_opens(guarded: Postgres) -> None:
     """The test above fails for the password alone."""
-    open_engine(guarded.url(TEMPLATE, username="guarded", password="right")).dispose()
+    engine = open_engine(guarded.url(TEMPLATE, username="guarded", password="right"))
+    with reading(engine) as connection:
+        assert connection.exec_driver_sql("SELECT current_user").scalar() == "guarded"
+    engine.dispose()
 
 
 def test_postgres_without_its_driver_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
