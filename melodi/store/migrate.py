@@ -3,16 +3,16 @@
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 
 from melodi.errors import StoreError
 from melodi.store.database import database_path, open_engine, reading
 from melodi.store.dialect import lock_schema, writing
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 
 class SchemaState(StrEnum):
@@ -30,12 +30,25 @@ def upgrade(url: str) -> None:
 
     Raises StoreError as `open_engine` does, and where a newer MELODI has made them.
     """
-    _run(url, lambda config: command.upgrade(config, "head"))
+
+    def act(connection: sa.Connection) -> None:
+        if _state_of(connection) is not SchemaState.CURRENT:
+            from alembic import command
+
+            command.upgrade(_config(connection), "head")
+
+    _change(url, act)
 
 
 def downgrade(url: str, revision: str) -> None:
     """Take the tables back to `revision`; `base` leaves none."""
-    _run(url, lambda config: command.downgrade(config, revision))
+
+    def act(connection: sa.Connection) -> None:
+        from alembic import command
+
+        command.downgrade(_config(connection), revision)
+
+    _change(url, act)
 
 
 def check(url: str) -> SchemaState:
@@ -62,19 +75,20 @@ def _exists(path: Path) -> bool:
 
 
 def _state_of(connection: sa.Connection) -> SchemaState:
-    revision = MigrationContext.configure(connection).get_current_revision()
+    """Without Alembic, whose import takes longer than all else that a verb does here."""
+    revision = None
+    if sa.inspect(connection).has_table("alembic_version"):
+        revision = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
     if revision is None:
         return SchemaState.EMPTY
-    scripts = ScriptDirectory.from_config(_config())
-    if revision == scripts.get_current_head():
-        return SchemaState.CURRENT
-    known = {script.revision for script in scripts.walk_revisions()}
-    return SchemaState.BEHIND if revision in known else SchemaState.AHEAD
+    known = {path.stem.partition("_")[0] for path in (_folder() / "versions").glob("[0-9]*.py")}
+    if revision not in known:
+        return SchemaState.AHEAD
+    return SchemaState.CURRENT if revision == max(known) else SchemaState.BEHIND
 
 
-def _run(url: str, act: Callable[[Config], None]) -> None:
+def _change(url: str, act: Callable[[sa.Connection], None]) -> None:
     engine = open_engine(url)
-    config = _config()
     try:
         with writing(engine).begin() as connection:
             lock_schema(connection)
@@ -83,15 +97,17 @@ def _run(url: str, act: Callable[[Config], None]) -> None:
                     "the database was made by a newer MELODI: upgrade this one, "
                     "or set MELODI_DATABASE__URL to another database"
                 )
-            config.attributes["connection"] = connection
-            act(config)
+            act(connection)
     finally:
         engine.dispose()
 
 
-def _config() -> Config:
+def _config(connection: sa.Connection) -> "Config":
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(_folder()).replace("%", "%%"))
+    config.attributes["connection"] = connection
     return config
 
 

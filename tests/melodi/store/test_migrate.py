@@ -1,5 +1,7 @@
 """Tables made and unmade."""
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from postgres import Postgres
 
 from melodi.errors import StoreError
@@ -52,6 +55,28 @@ def test_migrations_run_from_any_folder(
     monkeypatch.chdir(tmp_path)
     upgrade(bare_url)
     assert check(bare_url) is SchemaState.CURRENT
+
+
+def test_scripts_are_named_after_their_versions() -> None:
+    """In order, so that the newest one is known without reading any of them."""
+    folder = Path(__file__).parents[3] / "migrations"
+    scripts = ScriptDirectory(str(folder))
+    ordered = [script.revision for script in scripts.walk_revisions("base", "heads")][::-1]
+    files = [path.name for path in sorted((folder / "versions").glob("*.py"))]
+    assert [name.partition("_")[0] for name in files] == ordered == sorted(ordered)
+    assert ordered[-1] == scripts.get_current_head()
+
+
+def test_current_tables_need_no_alembic(sqlite_url: str) -> None:
+    """A daemon that starts again does not wait for its import."""
+    program = (
+        "import sys; from melodi.store.migrate import upgrade; "
+        f"upgrade({sqlite_url!r}); print('alembic' in sys.modules)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert ended.stdout == "False\n"
 
 
 def test_many_may_upgrade_at_once(bare_url: str) -> None:
