@@ -21,7 +21,7 @@ demo: install ## joules per prompt on this machine, with nothing configured
 	@$(BIN)/melodi demo
 
 test: install ## run the tests
-	@$(BIN)/python -m pytest -n 4 --dist loadfile
+	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 check: install ## formatting, lint, types, import contracts
 	@$(BIN)/ruff format --check .

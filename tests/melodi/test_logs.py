@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from waiting import PATIENCE_SECONDS
 
 from melodi.errors import CutShort
 from melodi.logs import PatientHandler, configure_logging, lines_lost
@@ -82,7 +83,7 @@ def test_a_stderr_that_nobody_reads_holds_up_nobody() -> None:
     ) as process:
         assert process.stdout is not None
         lost = int(process.stdout.readline())
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE_SECONDS) == 0
         assert process.stderr is not None
         read = process.stderr.read().count("line ")
     # A pipe holds 64 KiB, the queue a thousand lines.

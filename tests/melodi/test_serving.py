@@ -9,7 +9,7 @@ import pytest
 
 from melodi.serving import bind, serving
 
-QUIET = 0.5
+GRACE_SECONDS = 3
 
 
 class Slow:
@@ -57,11 +57,11 @@ async def test_answers_do_not_wait_for_acknowledgements() -> None:
 
 
 async def test_all_servers_share_one_grace_time(caplog: pytest.LogCaptureFixture) -> None:
-    """None waits for another: new work ends at once, and a stream gets its second everywhere."""
+    """None waits for another, which would take that time once for each."""
     apps = [Slow() for _ in range(3)]
     listeners = [bind("127.0.0.1:0") for _ in apps]
     writers = []
-    async with serving(zip(apps, listeners, strict=True), grace_seconds=1):
+    async with serving(zip(apps, listeners, strict=True), grace_seconds=GRACE_SECONDS):
         for app, listener in zip(apps, listeners, strict=True):
             _, writer = await asyncio.open_connection(*listener.getsockname())
             writer.write(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
@@ -74,10 +74,10 @@ async def test_all_servers_share_one_grace_time(caplog: pytest.LogCaptureFixture
         writer.close()
         listener.close()
     assert all(app.cancelled for app in apps)
-    assert 1 <= took < 2
+    assert GRACE_SECONDS <= took < len(apps) * GRACE_SECONDS
     closed = [app.closed_at for app in apps if app.closed_at is not None]
     assert len(closed) == len(apps)
-    assert max(closed) - min(closed) < QUIET
+    assert max(closed) - min(closed) < GRACE_SECONDS
     assert len([one for one in caplog.records if "graceful" in one.message]) == len(apps)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import aiohttp
 from command import Shell, urls_said
+from waiting import PATIENCE_SECONDS
 
 from melodi.energy.record import EnergyRecord, Status
 from melodi.store.database import open_engine
@@ -122,9 +123,9 @@ def recover_and_stop(shell: Shell) -> None:
     """Start the daemon once more, and end it in order."""
     with daemon(shell) as (process, (api_url, _)):
         # Once it answers it also hears signals.
-        urllib.request.urlopen(f"{api_url}/healthz", timeout=30).close()
+        urllib.request.urlopen(f"{api_url}/healthz", timeout=PATIENCE_SECONDS).close()
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE_SECONDS) == 0
 
 
 @contextlib.contextmanager

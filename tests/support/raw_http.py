@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from waiting import PATIENCE_SECONDS
+
 Headers = list[tuple[bytes, bytes]]
 
 HOP_BY_HOP = {b"connection", b"keep-alive", b"transfer-encoding"}
@@ -49,7 +51,9 @@ def ask(
         fields.append((b"Transfer-Encoding", b"chunked") if chunked else length)
     head = f"{method} {target} HTTP/1.1\r\n".encode()
     head += b"".join(b"%s: %s\r\n" % field for field in fields) + b"\r\n"
-    with socket.create_connection((parts.hostname, parts.port), timeout=30) as connection:
+    with socket.create_connection(
+        (parts.hostname, parts.port), timeout=PATIENCE_SECONDS
+    ) as connection:
         connection.sendall(head)
         for piece in body or ():
             if piece or not chunked:

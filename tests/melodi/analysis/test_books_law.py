@@ -196,7 +196,6 @@ def check(story: Story, store: RecordStore, host: str) -> None:
 
 @settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-    deadline=None,
     max_examples=25,
 )
 @given(

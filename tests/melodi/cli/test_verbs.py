@@ -4,11 +4,11 @@ import json
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 
 import pytest
 from command import Shell, is_clear, urls_said
+from waiting import PATIENCE_SECONDS, wait_for
 
 HEAVY = {
     *("adbc_driver_manager", "aiohttp", "alembic", "fastapi", "httpx", "httpx2", "numpy"),
@@ -38,7 +38,11 @@ print(json.dumps(loaded))
 def test_help_needs_no_heavy_module(shell: Shell) -> None:
     """Every verb answers at once: heavy packages are imported where they are used."""
     ended = subprocess.run(
-        [sys.executable, "-c", HELP_OF_ALL], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", HELP_OF_ALL],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=PATIENCE_SECONDS,
     )
     loaded = json.loads(ended.stdout)
     assert "pydantic" not in loaded["melodi"]
@@ -141,16 +145,14 @@ def test_serve_answers_and_ends_cleanly_on_sigterm(configured: Shell) -> None:
     process = configured.start("serve")
     try:
         (url,) = urls_said(process, "api")
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            with urllib.request.urlopen(f"{url}/v1/ledger", timeout=5) as answer:
-                if json.load(answer)["items"]:
-                    break
-            time.sleep(0.1)
-        else:
-            pytest.fail("the ledger stayed empty for 20 s")
+
+        def booked() -> list[object]:
+            with urllib.request.urlopen(f"{url}/v1/ledger", timeout=PATIENCE_SECONDS) as answer:
+                return json.load(answer)["items"]
+
+        wait_for(booked)
         process.send_signal(signal.SIGTERM)
-        _, talk = process.communicate(timeout=30)
+        _, talk = process.communicate(timeout=PATIENCE_SECONDS)
     finally:
         process.kill()
     assert process.returncode == 0

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from scripted_server import SeenRequest, Step, response, scripted
+from waiting import PATIENCE_SECONDS
 
 from collectors.base import Domain, Kind, Measure, Origin
 from melodi.clock import NS_PER_SECOND, SystemClock, VirtualClock
@@ -120,7 +121,7 @@ async def test_a_daemon_tells_what_its_models_cost_to_keep(daemon: Served, stage
         options={"max_tokens": 20},
     )
     answer = await runtime.dispatch(asked)
-    await runtime.final(answer.id, 20)
+    await runtime.final(answer.id, PATIENCE_SECONDS)
     await runtime.loaded.look()
     await runtime.loaded.look()
     by_model = {line.model: line for line in runtime.store.ledger(by="model")}

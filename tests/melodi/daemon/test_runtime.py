@@ -5,7 +5,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from waiting import until
+from waiting import PATIENCE_SECONDS, until
 
 from melodi.clock import SystemClock
 from melodi.config import BackendSettings
@@ -52,7 +52,7 @@ async def test_dispatched_prompts_have_final_records_with_energy(daemon: Served)
     asked = [ask(daemon, f"tell me about {k} sheep", campaign="c") for k in range(5)]
     answers = await asyncio.gather(*(daemon.runtime.dispatch(one) for one in asked))
     assert all(one.response and one.energy_joules for one in answers)
-    records = [await daemon.runtime.final(one.id, 20) for one in answers]
+    records = [await daemon.runtime.final(one.id, PATIENCE_SECONDS) for one in answers]
     assert sorted(record.seq for record in records) == [1, 2, 3, 4, 5]
     for record in records:
         assert record.status is Status.OK
@@ -80,7 +80,7 @@ async def test_traffic_that_passes_is_recorded_once_and_the_truth_is_within_the_
             await answer.read()
             request_id = answer.headers["X-Melodi-Request-Id"]
             name = answer.headers["X-Simulator-Id"]
-        record = await daemon.runtime.final(request_id, 20)
+        record = await daemon.runtime.final(request_id, PATIENCE_SECONDS)
         truth_url = f"{stage.simulator.url}/simulator/requests/{name}"
         async with session.get(truth_url) as answer:
             truth = await answer.json()
@@ -101,7 +101,7 @@ async def test_the_api_answers_for_a_prompt_while_and_after_it_runs(daemon: Serv
             assert answer.status == 200, sent
         assert sent["response"]
         assert sent["energy_joules"] > 0
-        async with api.get(f"/v1/requests/{sent['id']}?wait=20") as answer:
+        async with api.get(f"/v1/requests/{sent['id']}?wait=60") as answer:
             record = await answer.json()
         assert record["provisional"] is False
         assert record["tags"] == {"k": "v"}
@@ -117,6 +117,7 @@ async def test_the_api_answers_for_a_prompt_while_and_after_it_runs(daemon: Serv
         assert reachable == {"sim": True, "down": False}
         async with api.get("/metrics") as answer:
             assert "melodi_requests_total{" in await answer.text()
+        await until(lambda: not daemon.runtime.faults())
         async with api.get("/readyz") as answer:
             assert answer.status == 200
 
@@ -133,7 +134,7 @@ async def test_errors_become_records_and_the_other_prompts_go_on(daemon: Served)
         daemon.runtime.dispatch(ask(daemon, "three", backend="down")),
         daemon.runtime.dispatch(ask(daemon, "four")),
     )
-    unknown, down, fine = [await daemon.runtime.final(one.id, 20) for one in answers]
+    unknown, down, fine = [await daemon.runtime.final(one.id, PATIENCE_SECONDS) for one in answers]
     assert broken.status is Status.INCOMPLETE
     assert broken.energy_joules is not None
     assert unknown.status is Status.ERROR

@@ -123,7 +123,6 @@ def test_a_record_is_exported_as_it_was_stored(url: str) -> None:
 
 @settings(
     max_examples=15,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(record=any_records())

@@ -14,6 +14,7 @@ import ollama
 import openai
 import pytest
 from scripted_server import MemoryRecorder, served
+from waiting import PATIENCE_SECONDS
 
 from melodi.clock import SystemClock
 from melodi.energy.record import Status
@@ -313,7 +314,10 @@ def test_curl_sees_no_difference(two: Two) -> None:
 
 def curl(*words: str) -> str:
     command = ["curl", "-sS", "-w", "\n%{http_code} %{content_type}", *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=True
+    )
+    return done.stdout
 
 
 def masked(text: str) -> list[Any]:

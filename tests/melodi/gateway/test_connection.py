@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from scripted_server import CUT, ScriptedServer, Step, chunk, response, scripted, stream_head
-from waiting import until
+from waiting import PATIENCE_SECONDS, until
 
 from melodi.clock import SystemClock
 from melodi.gateway import upstream as module
@@ -211,7 +211,10 @@ def certificate(tmp_path: Path) -> Path:
     command += ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
     try:
         subprocess.run(
-            [*command, "-keyout", key, "-out", cert], check=True, capture_output=True, timeout=60
+            [*command, "-keyout", key, "-out", cert],
+            check=True,
+            capture_output=True,
+            timeout=PATIENCE_SECONDS,
         )
     except FileNotFoundError:
         pytest.skip("needs openssl: apt install openssl")

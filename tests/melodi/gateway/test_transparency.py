@@ -196,7 +196,6 @@ def answers(draw: st.DrawFn) -> Answer:
 
 @settings(
     max_examples=EXAMPLES,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(requests(), answers())
@@ -209,7 +208,7 @@ def test_nothing_is_changed(pair: Pair, request_sent: Request, answer: Answer) -
     assert direct.whole
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(answers().filter(lambda one: one.framing != "close" and sum(map(len, one.pieces))))
 def test_what_is_cut_short_is_cut_short_at_the_same_byte(pair: Pair, answer: Answer) -> None:
     """No end is made up, and no byte that came is lost."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from powercap_tree import PowercapTree
-from waiting import wait_for
+from waiting import PATIENCE_SECONDS, wait_for
 
 from collectors.base import Domain, Kind, Measure
 from collectors.registry import Probe, State
@@ -87,7 +87,7 @@ def rig(
 
 def apart(rig: Rig, plan: Plan) -> Iterator[Rig]:
     rig.process = MeterProcess(plan)
-    message = rig.process.receive(30)
+    message = rig.process.receive(PATIENCE_SECONDS)
     assert isinstance(message, Told)
     rig.sampler = ApartSampler(
         plan,
@@ -130,7 +130,7 @@ def test_the_curves_hold_what_the_counters_gained(rig: Rig) -> None:
     """Edges come at the period asked for, in the time of this process's own clock."""
     wait_for(lambda: len(rig.bins) > 50)
     check_energy(rig, 100)
-    assert abs(CLOCK.monotonic_ns() - rig.bins[-1].end_ns) < 2_000 * MS
+    assert abs(CLOCK.monotonic_ns() - rig.bins[-1].end_ns) < PATIENCE_SECONDS * 1_000 * MS
     assert [one.name for one in rig.sampler.domains] == ["package:0", "package:1"]
     assert [one.name for one in rig.sampler.stations] == ["rapl"]
     assert rig.sampler.stations[0].is_up

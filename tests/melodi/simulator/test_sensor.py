@@ -1,6 +1,6 @@
 """The power sensor."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from melodi.simulator.core import Core
@@ -18,7 +18,6 @@ def _busy_core(server: SimulatorSettings) -> Core:
     return core
 
 
-@settings(deadline=None)
 @given(refresh, st.integers(0, 10**9), st.lists(st.integers(0, 3 * SECOND), min_size=1))
 def test_a_reading_is_the_truth_of_the_last_renewal(
     refresh_ns: int, phase_ns: int, times: list[int]
@@ -31,7 +30,6 @@ def test_a_reading_is_the_truth_of_the_last_renewal(
         assert sensor.read(at_ns) == (core.energy_uj(tick), core.power_uw(tick))
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 3 * SECOND), min_size=2))
 def test_the_counter_never_falls(times: list[int]) -> None:
     """Read in order of time, energy only grows."""

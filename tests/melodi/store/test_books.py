@@ -21,9 +21,7 @@ def book(store: RecordStore, minute: int, *, host: str = "here", **amounts: Any)
     store.apply([Batch(host=host, minutes=(accounts,))])
 
 
-@settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=25
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
 @given(
     gains=st.lists(
         st.tuples(st.integers(0, 3), st.sampled_from(["a", "b"]), st.integers(0, 1000)), max_size=12

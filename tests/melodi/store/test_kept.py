@@ -81,9 +81,7 @@ def told(kept: Kept) -> tuple[object, ...]:
     return (replace(kept, requests=tuple(plain)), tokens)
 
 
-@settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 @given(bins=bins(), requests=st.lists(requests(), max_size=4))
 def test_what_is_kept_comes_back_as_it_was(
     store: RecordStore, bins: tuple[Bin, ...], requests: list[KeptRequest]

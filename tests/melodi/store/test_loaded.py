@@ -136,9 +136,7 @@ SMALLEST = 1e-12
 AMOUNT = st.just(0.0) | st.floats(SMALLEST, 1e6)
 
 
-@settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
 @given(
     minutes=st.lists(
         st.tuples(st.fixed_dictionaries(dict.fromkeys(AMOUNTS, AMOUNT)), AMOUNT), max_size=3

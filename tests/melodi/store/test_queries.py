@@ -43,9 +43,7 @@ def read_all(store: RecordStore, wanted: RequestFilter, *, limit: int) -> list[E
     return items
 
 
-@settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=25
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
 @given(starts=st.lists(st.integers(0, 3), min_size=1, max_size=12), limit=st.integers(1, 5))
 def test_pages_give_every_record_once_and_newest_first(
     store: RecordStore, starts: list[int], limit: int
@@ -123,7 +121,6 @@ filters = st.builds(
 
 @settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-    deadline=None,
     max_examples=25,
 )
 @given(records=st.lists(varied(), max_size=8), wanted=st.lists(filters, min_size=4, max_size=4))

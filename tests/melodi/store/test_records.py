@@ -22,7 +22,6 @@ from melodi.store.schema import hosts
 
 on_one_store = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-    deadline=None,
     max_examples=40,
 )
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

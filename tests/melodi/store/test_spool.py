@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
+from waiting import PATIENCE_SECONDS
 
 from melodi.energy.record import EnergyRecord, Quality, Status
 from melodi.store import spool as spool_module
@@ -46,9 +47,7 @@ def left(folder: Path) -> list[str]:
         return names
 
 
-@settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 @given(
     steps=st.lists(
         st.tuples(st.sets(st.sampled_from("abcdef")), st.sets(st.sampled_from("abcdef"))),
@@ -232,7 +231,7 @@ def test_any_thread_may_forget(tmp_path: Path) -> None:
     thread = threading.Thread(target=lambda: [spool.forget([name]) for name in names])
     spool.write([line(name) for name in names])
     thread.start()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while spool.records:
         assert time.monotonic() < deadline
         spool.write([])

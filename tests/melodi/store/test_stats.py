@@ -92,7 +92,6 @@ def plain(group: Group) -> dict[str, Any]:
 
 on_one_store = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-    deadline=None,
     max_examples=25,
 )
 
