@@ -70,6 +70,8 @@ def test_run_simulator_serves_until_interrupted() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     code = (
+        # Who starts tests in the background may have them ignore it.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
         "from melodi.simulator.launch import run_simulator; "
         f"run_simulator('vllm', port={port}, on_bound=print)"
     )
