@@ -79,20 +79,7 @@ async def running(
             on_change=lambda changed: _follow(runtime, changed, loop),
         )
         await asyncio.to_thread(keep_inventory, runtime)
-        stack.push_async_callback(asyncio.to_thread, _keep_idle, runtime)
-        stack.callback(runtime.sampler.stop)
-        # The last bins wait for what the backends' processes did in them.
-        stack.push_async_callback(asyncio.to_thread, runtime.discovery.stop)
-        stack.push_async_callback(asyncio.to_thread, runtime.books.stop, BOOKS_GRACE_SECONDS)
-        stack.push_async_callback(runtime.dispatcher.close)
-        stack.callback(runtime.windows.close)
-        runtime.sampler.start()
-        runtime.books.start()
-        runtime.discovery.start()
-        housekeeping = asyncio.create_task(_housekeeping(runtime))
-        stack.push_async_callback(_cancelled, housekeeping)
-        stack.push_async_callback(_cancelled, asyncio.create_task(runtime.loaded.run()))
-        stack.push_async_callback(_cancelled, asyncio.create_task(runtime.engines.run()))
+        _start(runtime, stack)
         if process is None and probes is None:
             watch = MeterWatch(
                 plan_of(settings),
@@ -108,6 +95,22 @@ async def running(
         await first_edges(runtime.sampler.curves)
         await asyncio.to_thread(runtime.discovery.wait, FIRST_LOOK_SECONDS)
         yield runtime
+
+
+def _start(runtime: Runtime, stack: AsyncExitStack) -> None:
+    """Let the parts run until the stack ends."""
+    stack.push_async_callback(asyncio.to_thread, _keep_idle, runtime)
+    stack.callback(runtime.sampler.stop)
+    # The last bins wait for what the backends' processes did in them.
+    stack.push_async_callback(asyncio.to_thread, runtime.discovery.stop)
+    stack.push_async_callback(asyncio.to_thread, runtime.books.stop, BOOKS_GRACE_SECONDS)
+    stack.push_async_callback(runtime.dispatcher.close)
+    stack.callback(runtime.windows.close)
+    runtime.sampler.start()
+    runtime.books.start()
+    runtime.discovery.start()
+    for work in (_housekeeping(runtime), runtime.loaded.run(), runtime.engines.run()):
+        stack.push_async_callback(_cancelled, asyncio.create_task(work))
 
 
 def books_lock(settings: Settings, api_url: str | None) -> AbstractContextManager[None]:

@@ -80,35 +80,8 @@ class Runtime:
         self._period_of = plan_of(settings).period_ns
         domains = [domain for one in probes for domain in one.domains]
         self.backends_known = Backends(settings.backends, domains)
-        self.books = Bookkeeper(
-            Ledger(
-                self._facts_of(probes),
-                policies=partial(policies_for, settings.attribution.policy),
-                quiet_ns=settings.attribution.idle_quiet,
-                idle_watts=store.idle_watts(settings.host),
-            ),
-            host=settings.host,
-            writer=writer,
-            spool=spool,
-            clock=clock,
-            privacy=Privacy(settings.privacy.prompts, installation_key(data_folder())),
-            metrics=self.metrics,
-            backends=self.backends_known,
-        )
-        self.sampler: Sampling
-        if process is None:
-            self.sampler = Sampler(
-                probes, period_of=self._period_of, clock=clock, on_sample=self.books.on_sample
-            )
-        else:
-            self.sampler = ApartSampler(
-                plan_of(settings),
-                process,
-                probes,
-                clock=clock,
-                on_sample=self.books.on_sample,
-                on_change=on_change,
-            )
+        self.books = self._bookkeeper(spool)
+        self.sampler = self._sampler(process, on_change)
         self.discovery = discovery_of(
             self.backends_known,
             lambda: self.probes,
@@ -132,6 +105,44 @@ class Runtime:
             self.books, self.backends_known, clock=clock, on_steps=self.books.on_steps
         )
         self.dispatcher = Dispatcher(self.engines, clock)
+        self._introduce(domains)
+
+    def _bookkeeper(self, spool: Spool) -> Bookkeeper:
+        settings = self.settings
+        ledger = Ledger(
+            self._facts_of(self.probes),
+            policies=partial(policies_for, settings.attribution.policy),
+            quiet_ns=settings.attribution.idle_quiet,
+            idle_watts=self.store.idle_watts(settings.host),
+        )
+        return Bookkeeper(
+            ledger,
+            host=settings.host,
+            writer=self.writer,
+            spool=spool,
+            clock=self.clock,
+            privacy=Privacy(settings.privacy.prompts, installation_key(data_folder())),
+            metrics=self.metrics,
+            backends=self.backends_known,
+        )
+
+    def _sampler(
+        self, process: MeterProcess | None, on_change: Callable[[list[Probe]], object]
+    ) -> Sampling:
+        clock, on_sample = self.clock, self.books.on_sample
+        if process is None:
+            return Sampler(self.probes, period_of=self._period_of, clock=clock, on_sample=on_sample)
+        return ApartSampler(
+            plan_of(self.settings),
+            process,
+            self.probes,
+            clock=clock,
+            on_sample=on_sample,
+            on_change=on_change,
+        )
+
+    def _introduce(self, domains: list[Domain]) -> None:
+        """Tell the metrics whom to ask."""
         cost = OwnCost(self.sampler, lambda: self.books.idle_watts)
         self.metrics.know_own_cost(cost.cpu_seconds, cost.joules)
         self.metrics.know_domains(domains)
