@@ -5,6 +5,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from waiting import PATIENCE_SECONDS
 
 from melodi.clock import SystemClock
 from melodi.config import Carbon
@@ -29,7 +30,8 @@ async def test_the_daemon_tells_its_meters_its_figures_and_its_records(
             prompt="How much?",
             options={"max_tokens": 60},
         )
-        record = await runtime.dispatch(prompt)
+        sent = await runtime.dispatch(prompt)
+        record = await runtime.final(sent.id, PATIENCE_SECONDS)
         assert not record.provisional
         found = await (await session.get("/v1/doctor")).json()
         (meter,) = found["collectors"]

@@ -9,6 +9,7 @@ import aiohttp
 import ollama
 import openai
 import pytest
+from waiting import PATIENCE_SECONDS
 
 from melodi.daemon.serve import Served
 
@@ -16,6 +17,12 @@ ASK = {"X-Melodi-Energy": "wait"}
 QUESTION = {"role": "user", "content": "Count to a hundred."}
 TOKENS = 40
 PATHS = {"ollama": "/api/chat", "vllm": "/v1/chat/completions"}
+
+
+@pytest.fixture(autouse=True)
+def patient_gateway(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a slow machine, too, it is told what the books know."""
+    monkeypatch.setattr("melodi.gateway.energy.PREVIEW_SECONDS", PATIENCE_SECONDS)
 
 
 def body(kind: str, *, stream: bool) -> dict[str, Any]:
@@ -42,7 +49,7 @@ async def test_an_answer_tells_what_its_record_says(
             told = told_in(await answer.text())
             name = answer.headers["X-Melodi-Request-Id"]
             header = answer.headers.get("X-Energy-Joules")
-        async with session.get(f"{daemon.api_url}/v1/requests/{name}?wait=10") as found:
+        async with session.get(f"{daemon.api_url}/v1/requests/{name}?wait=60") as found:
             record = await found.json()
     assert (record["provisional"], record["status"]) == (False, "ok")
     assert 0 < told["low_joules"] <= told["energy_joules"] <= told["high_joules"]

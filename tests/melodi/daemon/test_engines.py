@@ -195,8 +195,10 @@ async def test_equal_requests_cost_the_same_though_most_of_them_waited(
     for record in records:
         assert record["active_joules"] == pytest.approx(true, rel=0.25)
         assert PREFILL_BY_STEPS in record["quality_reasons"]
-        assert 0 < record["prefill_joules"] < record["active_joules"] / 4
+        assert 0 <= record["prefill_joules"] < record["active_joules"] / 4
         assert record["time_to_first_token_seconds"] is None
+    # Where readings come late, steps that read a prompt are not told apart for each.
+    assert sum(one["prefill_joules"] for one in records) > 0
     idle = [one["idle_share_joules"] for one in records]
     assert max(idle) < 1.5 * min(idle)
     page = await asyncio.to_thread(daemon.runtime.store.page, RequestFilter())
