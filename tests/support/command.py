@@ -1,4 +1,4 @@
-"""Runs the script `melodi` as a person would."""
+"""Runs `melodi` as a person would."""
 
 import os
 import re
