@@ -5,7 +5,7 @@ import shlex
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,8 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 ELSEWHERE = "melodi demo"
 """A test of its own follows what the README says of it."""
 READS = re.compile(r"melodi requests|/v1/requests")
+UNKNOWN = re.compile(r'"energy_joules": ?null|^None\b', re.MULTILINE)
+"""What a client is told where the energy was not known in time."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,9 @@ class Reader:
         with ExitStack() as stack:
             for kind, text in self.page.blocks:
                 if kind == "python":
-                    printed[text] = self._run(sys.executable, "-c", self._moved(text))
+                    printed[text] = self._repeated(
+                        lambda text=text: self._run(sys.executable, "-c", self._moved(text)), text
+                    )
                 for line in text.splitlines() if kind == "sh" else ():
                     if line == "melodi serve":
                         stack.enter_context(self._serving())
@@ -98,21 +102,29 @@ class Reader:
         return asks and not line.startswith(ELSEWHERE)
 
     def _type(self, line: str) -> str:
-        """Run a line; one that looks at records is repeated until there is one."""
+        """Run a line, by bash where it says more than words."""
         words = melodi_words(self._moved(line))
+
+        def run() -> str:
+            if words is None or not set(line).isdisjoint("|&;<>$`*"):
+                return self._run("bash", "-c", self._moved(line))
+            ended = self.shell.melodi(*words, **self.environment)
+            assert ended.code == 0, f"{line}: {ended.stdout}{ended.stderr}"
+            return ended.stdout
+
+        return self._repeated(run, line)
+
+    def _repeated(self, run: Callable[[], str], asked: str) -> str:
+        """What was said once there is a record, where one is asked for, and its energy is known."""
         said = ""
 
-        def shown() -> bool:
+        def known() -> bool:
             nonlocal said
-            if words is None or not set(line).isdisjoint("|&;<>$`*"):
-                said = self._run("bash", "-c", self._moved(line))
-            else:
-                ended = self.shell.melodi(*words, **self.environment)
-                assert ended.code == 0, f"{line}: {ended.stdout}{ended.stderr}"
-                said = ended.stdout
-            return not READS.search(line) or "simulated" in said
+            said = run()
+            has_record = not READS.search(asked) or "simulated" in said
+            return has_record and not UNKNOWN.search(said)
 
-        wait_for(shown)
+        wait_for(known)
         return said
 
     def _run(self, *words: str) -> str:

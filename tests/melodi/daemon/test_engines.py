@@ -193,7 +193,8 @@ async def test_equal_requests_cost_the_same_though_most_of_them_waited(
     true = (after.active_joules - before.active_joules) / AT_ONCE
     assert not any(one["provisional"] for one in records)
     for record in records:
-        assert record["active_joules"] == pytest.approx(true, rel=0.25)
+        # By time the first would pay 0.4 of that and the last 1.6; what is late blurs it a little.
+        assert record["active_joules"] == pytest.approx(true, rel=0.4)
         assert PREFILL_BY_STEPS in record["quality_reasons"]
         assert 0 <= record["prefill_joules"] < record["active_joules"] / 4
         assert record["time_to_first_token_seconds"] is None
