@@ -87,6 +87,8 @@ class Device:
         totals = core.totals()
         return EngineCounters(
             at_ns=at_ns,
+            half_width_ns=MS,
+            process=0.0,
             steps={"0": totals.steps},
             prefill_tokens=totals.prompt_tokens - totals.cached_tokens,
             output_tokens=totals.output_tokens,

@@ -58,7 +58,7 @@ def _backend_lines(backend: dict[str, Any]) -> list[str]:
         how = HOW_DOMAINS[backend["domains_from"]]
         lines.append(f"             charged to: {', '.join(backend['domains'])} ({how})")
     if backend["metrics"] is False:
-        lines.append("             it has no /metrics, so its queue and its steps stay unknown")
+        lines.append(f"             its steps stay unknown: {backend['metrics_reason']}")
     if backend["error"]:
         lines.append(f"             {backend['error']}")
     return lines

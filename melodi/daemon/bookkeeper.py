@@ -13,10 +13,11 @@ import structlog
 from collectors.base import Conditions
 from melodi.clock import NS_PER_SECOND, Clock
 from melodi.daemon.backends import Backends, Charge
-from melodi.daemon.compose import Privacy, begun, describe, service_of, with_energy
+from melodi.daemon.compose import Privacy, begun, describe, with_energy
 from melodi.daemon.keeping import Keeper
 from melodi.daemon.outbox import Outbox
 from melodi.daemon.pending import Pending, PendingRequests
+from melodi.daemon.service import service_of
 from melodi.energy.engine import EngineSteps
 from melodi.energy.ledger import LATEST_NS, NS_PER_MINUTE, Ledger
 from melodi.energy.record import EnergyRecord

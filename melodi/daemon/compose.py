@@ -9,15 +9,10 @@ from typing import Any
 
 from collectors.base import Conditions
 from melodi.clock import NS_PER_SECOND, to_datetime
-from melodi.energy.bins import Interval, Span
 from melodi.energy.record import EnergyRecord, Quality, Status
 from melodi.energy.total import RequestEnergy, costs
-from melodi.energy.work import Work
 from melodi.inference.timeline import RequestTimeline
 from melodi.store.spool import Begun
-
-LOAD_FLOOR_NS = NS_PER_SECOND // 10
-"""Ollama reports a few ms of load for a warm model: only longer ones are a load."""
 
 GPU_IDLE = "gpu_idle_during_decode"
 IDLE_PART = 0.1
@@ -50,54 +45,6 @@ def begun(timeline: RequestTimeline, *, host: str) -> Begun:
         wall_ns=timeline.wall_ns,
         scheduled_wall_ns=timeline.scheduled_wall_ns,
     )
-
-
-def service_of(timeline: RequestTimeline) -> Span | None:
-    """The stretch in which a finished request can have used energy; None: it was never served.
-
-    Ollama tells how long it worked, so only that last stretch counts: before it the request
-    waited for a slot or for the model. Elsewhere service begins after the queueing that the
-    backend reports, or else when the request was sent. A request that was refused (HTTP 4xx),
-    or never reached the backend, was not served.
-    """
-    end_ns = timeline.end_ns
-    if end_ns is None:
-        raise ValueError(f"request {timeline.id} has not ended; end its timeline first")
-    http = timeline.http_status
-    backend, model = timeline.backend, timeline.model or ""
-    if timeline.load_only:
-        loading = Interval(timeline.sent_ns, end_ns)
-        if timeline.finish_reason != "load" or loading.length_ns < LOAD_FLOOR_NS:
-            return None
-        nothing = Interval(end_ns, end_ns)
-        return Span(timeline.id, nothing, load=loading, backend=backend, model=model)
-    refused = http is not None and 400 <= http < 500
-    if refused or not timeline.reached:
-        return None
-    start_ns = min(_service_start(timeline, end_ns), end_ns)
-    load_ns = _ns(timeline.load_seconds)
-    load = None
-    if load_ns is not None and load_ns >= LOAD_FLOOR_NS:
-        load = Interval(timeline.sent_ns, min(timeline.sent_ns + load_ns, start_ns))
-    first_ns = timeline.first_token_ns
-    if first_ns is not None:
-        first_ns = min(max(first_ns, start_ns), end_ns)
-    work = Work.of(
-        input_tokens=timeline.input_tokens,
-        cached_tokens=timeline.cached_input_tokens,
-        output_tokens=timeline.output_tokens,
-        arrivals_ns=timeline.chunk_ns,
-    )
-    service = Interval(start_ns, end_ns)
-    return Span(timeline.id, service, first_ns, load, work, backend, model)
-
-
-def _service_start(timeline: RequestTimeline, end_ns: int) -> int:
-    prefill_ns, decode_ns = _ns(timeline.prefill_seconds), _ns(timeline.decode_seconds)
-    if timeline.backend_kind == "ollama" and prefill_ns is not None and decode_ns is not None:
-        return max(timeline.sent_ns, end_ns - prefill_ns - decode_ns)
-    waited_ns = (_ns(timeline.queue_seconds) or 0) + (_ns(timeline.load_seconds) or 0)
-    return timeline.sent_ns + waited_ns
 
 
 def describe(timeline: RequestTimeline, *, host: str, privacy: Privacy) -> EnergyRecord:
@@ -259,10 +206,6 @@ def _throttle_reasons(devices: list[Conditions]) -> tuple[str, ...] | None:
     told = [one.throttle_reasons for one in devices]
     words = {word for reasons in told for word in reasons or ()}
     return None if None in told and not words else tuple(sorted(words))
-
-
-def _ns(seconds: float | None) -> int | None:
-    return None if seconds is None else round(seconds * NS_PER_SECOND)
 
 
 def _seconds(ns: int) -> float:

@@ -10,7 +10,7 @@ import structlog
 from melodi.clock import Clock
 from melodi.energy.engine import EngineSteps
 from melodi.inference.describe import session_with
-from melodi.inference.engine_counters import LateCounters, read_counters
+from melodi.inference.engine_counters import read_counters
 from melodi.inference.engine_meter import EngineMeter
 from melodi.inference.request import Backend, BackendKind
 from melodi.inference.timeline import Recorder, RequestTimeline
@@ -86,9 +86,6 @@ class EngineWatch:
         fault = counters = None
         try:
             counters = await read_counters(session, engine.backend, self._clock)
-        except LateCounters:
-            # The next reading tells of this second as well, if it does not come late, too.
-            return PERIOD_SECONDS
         except Exception as error:  # noqa: BLE001  whatever it is, requests go on without
             fault = str(error) or type(error).__name__
         with engine.lock:

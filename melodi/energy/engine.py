@@ -12,7 +12,7 @@ from melodi.energy.work import PREFILL_PACE, Work
 
 LATELY_NS = 10 * NS_PER_SECOND
 """An engine that has told nothing for so long is not waited for any more."""
-PATIENCE_NS = 3 * NS_PER_SECOND
+PATIENCE_NS = 5 * NS_PER_SECOND
 KEPT = 2_000
 LEARNT_FROM_NS = NS_PER_SECOND // 2
 """Shorter stretches hold too few steps to tell how long one took."""
@@ -25,6 +25,10 @@ STRETCHES_TO_TRUST = 3
 """A pace that was learned from fewer is mostly the guess."""
 QUEUED_STEPS = 10
 """A first token so many steps after the earliest time for it shows that its request waited."""
+HELD_UP_PART = 0.5
+"""Pieces that follow one another in a smaller part of a step were held up on the way."""
+FEW_PIECES = 10
+"""Fewer may come together by chance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +160,27 @@ class StepLog:
         """Whether that is more than a guess."""
         return self._trusted_ns is not None and at_ns >= self._trusted_ns
 
+    def shows(self, work: Work) -> bool:
+        """Whether the pieces of an answer came when its tokens were made, as far as it can tell.
+
+        A busy server, or a proxy that collects, sends at once what took many steps.
+        """
+        arrivals = work.arrivals_ns
+        if len(arrivals) < FEW_PIECES:
+            return True
+        apart_ns = (arrivals[-1] - arrivals[0]) / (len(arrivals) - 1)
+        step_ns = self._step_ns(arrivals[-1])
+        return step_ns is None or apart_ns >= HELD_UP_PART * step_ns
+
+    def _step_ns(self, at_ns: int) -> float | None:
+        """How long a step took then, or lately before; None: nothing was told."""
+        for one in reversed(self._told[: bisect_right(self._ends_ns, at_ns) + 1]):
+            if one.end_ns < at_ns - LATELY_NS:
+                break
+            if one.steps:
+                return (one.end_ns - one.start_ns) / one.steps
+        return None
+
     def before(self, end_ns: int, steps: float) -> int | None:
         """When the engine was so many steps short of where it was at `end_ns`; None: not known."""
         if not self._told or end_ns > self._ends_ns[-1]:
@@ -191,21 +216,25 @@ class Engines:
     def is_due(self, span: Span, now_ns: int) -> bool:
         """Whether to wait for what tells when a first token came that nobody saw."""
         log = self._logs.get(span.backend)
-        return log is not None and is_unseen(span) and log.is_due(span.service.end_ns, now_ns)
+        if log is None or not is_unseen(_as_shown(span, log)):
+            return False
+        return log.is_due(span.service.end_ns, now_ns)
 
     def placed(self, span: Span) -> Span | None:
         """The span without the time in which its request waited; None: there is no telling.
 
         Its prompt was read just before its first token, at the engine's pace. If that began
-        clearly later than the request was sent, it waited, and service began no sooner.
+        clearly later than the request was sent, it waited, and service began no sooner. A stream
+        that was held up on the way is placed as if nobody had seen it.
         """
-        log, work = self._logs.get(span.backend), span.work
-        if log is None or work is None:
+        log = self._logs.get(span.backend)
+        if log is None or span.work is None:
             return None
         pace = log.pace_at(span.service.end_ns)
-        if is_unseen(span):
-            return _placed(span, work, log, pace)
-        return _without_waiting(span, work, pace) if log.knows_pace(span.service.end_ns) else None
+        shown = _as_shown(span, log)
+        if is_unseen(shown):
+            return _placed(shown, log, pace) or (None if shown is span else shown)
+        return _without_waiting(span, pace) if log.knows_pace(span.service.end_ns) else None
 
     def during(self, bin_: Bin) -> dict[str, EngineBin]:
         """What each engine did in the bin, where that is known."""
@@ -213,14 +242,23 @@ class Engines:
         return {name: one for name, one in found.items() if one is not None}
 
 
-def _placed(span: Span, work: Work, log: StepLog, pace: float) -> Span | None:
-    """The span of a request that was not streamed, with its first token.
+def _as_shown(span: Span, log: StepLog) -> Span:
+    """The span; without its arrivals and its first token where these tell nothing."""
+    if span.work is None or log.shows(span.work):
+        return span
+    return replace(span, first_token_ns=None, work=span.work.unseen)
+
+
+def _placed(span: Span, log: StepLog, pace: float) -> Span | None:
+    """The span of a request that nobody saw, with its first token.
 
     Every step gives a token to whoever decodes, so the first is found by going back from the
     end. Readings a second apart place it less well than the assumption that nobody waited; so
     they are followed only if it came clearly later than that.
     """
-    service, decoded = span.service, work.output_tokens - 1
+    service, work = span.service, span.work
+    assert work is not None
+    decoded = work.output_tokens - 1
     found_ns = log.before(service.end_ns, decoded)
     if found_ns is None:
         return None
@@ -233,14 +271,13 @@ def _placed(span: Span, work: Work, log: StepLog, pace: float) -> Span | None:
     return _begun(replace(span, first_token_ns=found_ns), work, pace)
 
 
-def _without_waiting(span: Span, work: Work, pace: float) -> Span | None:
+def _without_waiting(span: Span, pace: float) -> Span | None:
     """The span of a request that was streamed; None where it did not wait."""
-    service, first_ns = span.service, span.first_token_ns
-    decoded = work.output_tokens - 1
-    if first_ns is None or decoded < 1:
+    service, first_ns, work = span.service, span.first_token_ns, span.work
+    if work is None or first_ns is None or not work.per_piece:
         return None
     begun = _begun(span, work, pace)
-    step_ns = (service.end_ns - first_ns) / decoded
+    step_ns = (service.end_ns - first_ns) / max(1, work.output_tokens - 1)
     waited_ns = begun.service.start_ns - service.start_ns
     return begun if waited_ns > QUEUED_STEPS * step_ns else None
 
@@ -253,6 +290,6 @@ def _begun(span: Span, work: Work, pace: float) -> Span:
 
 
 def is_unseen(span: Span) -> bool:
-    """Whether nobody saw when its tokens came, and there are some."""
+    """Whether nobody saw when its tokens came, and nobody told of the first; and there are some."""
     work = span.work
-    return work is not None and not work.is_seen
+    return work is not None and not work.is_seen and span.first_token_ns is None

@@ -9,7 +9,7 @@ from functools import partial
 from melodi.energy.accounts import MinuteAccounts
 from melodi.energy.bins import NS_PER_SECOND, Bin, Booked, Interval, Span
 from melodi.energy.domain_books import MAX_OPEN_NS, DomainBooks, Turn
-from melodi.energy.engine import Engines, EngineSteps, is_unseen
+from melodi.energy.engine import Engines, EngineSteps
 from melodi.energy.policies import Policy
 from melodi.energy.roster import Roster
 from melodi.energy.rounds import close
@@ -215,11 +215,13 @@ class Ledger:
             if self._engines.is_due(entry.span, now_ns):
                 waiting.append(entry)
                 continue
-            unseen, placed = is_unseen(entry.span), self._engines.placed(entry.span)
+            placed = self._engines.placed(entry.span)
             if placed is not None:
                 entry.span = placed
                 self._roster.place(entry.row, placed)
-                for name in entry.domains if unseen else ():
+                assert placed.work is not None
+                is_found = placed.first_token_ns is not None and not placed.work.is_seen
+                for name in entry.domains if is_found else ():
                     self._domains[name].explain(entry.row, PREFILL_BY_STEPS)
             self._roster.placed[entry.row] = True
         self._unplaced = waiting

@@ -133,7 +133,7 @@ class Roster:
 
     def place(self, row: int, span: Span) -> None:
         """Where its tokens were is known better, and for good."""
-        self.times[:LOAD_START, row], self.counts[:, row] = _placed(span, span.first_token_ns)
+        self.times[:LOAD_START, row], self.counts[:, row] = _placed(span)
         self.placed[row] = True
 
     def finish(self, row: int) -> None:
@@ -223,8 +223,7 @@ class Roster:
                 self._loads += 1
             if work is not None and work.per_piece > 0:
                 self._arrivals.put(row, work.arrivals_ns, service.start_ns, service.end_ns)
-            seen = work is None or work.is_seen
-            when, tokens = _placed(span, span.first_token_ns if seen else None)
+            when, tokens = _placed(span)
             times.append(when)
             counts.append(tokens)
         rows = np.array([row for row, _, _ in told])
@@ -258,10 +257,11 @@ class Roster:
 
 
 def _placed(
-    span: Span, first_ns: int | None
+    span: Span,
 ) -> tuple[tuple[int, int, int, int], tuple[float, float, float, float, float]]:
-    """A request's times without its load, and its tokens, if its first one came at `first_ns`."""
+    """A request's times without its load, and its tokens, as far as its first one is known."""
     start_ns, end_ns, work = span.service.start_ns, span.service.end_ns, span.work
+    first_ns = span.first_token_ns
     if work is None or start_ns == end_ns:
         first = start_ns if first_ns is None else min(max(start_ns, first_ns), end_ns)
         return (start_ns, end_ns, start_ns, first), _NOTHING if start_ns == end_ns else _UNCOUNTED

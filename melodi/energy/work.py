@@ -2,7 +2,7 @@
 
 from array import array
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from melodi.energy.columns import Vector
 
@@ -51,6 +51,11 @@ class Work:
     def is_seen(self) -> bool:
         """Whether it is known when its tokens came: it was streamed, or there is but one."""
         return self.per_piece > 0 or self.output_tokens <= 1
+
+    @property
+    def unseen(self) -> "Work":
+        """The same work, of which nobody saw when it came."""
+        return replace(self, arrivals_ns=array("q"))
 
     def prefill_ns(
         self,

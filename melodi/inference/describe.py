@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from melodi.errors import ConfigError
 from melodi.inference.backends.base import as_object, as_objects, as_text
 from melodi.inference.backends.ollama import model_name
+from melodi.inference.engine_counters import NoCounters, counters_in
 from melodi.inference.ndjson import read_object
 from melodi.inference.recording import unreachable
 from melodi.inference.request import Backend, BackendKind
@@ -38,7 +39,9 @@ class BackendView:
     version: str | None = None
     models: tuple[ModelView, ...] = ()
     metrics: bool | None = None
-    """Whether it tells its queue and its steps at /metrics; None: its kind has none."""
+    """Whether it tells its steps at /metrics; None: its kind has none."""
+    metrics_reason: str | None = None
+    """Why it does not."""
     error: str | None = None
 
 
@@ -48,13 +51,16 @@ async def describe(backend: Backend) -> BackendView:
 
     version: str | None = None
     models: tuple[ModelView, ...] = ()
-    metrics: bool | None = None
     error: str | None = None
+    metrics: bool | None = None
+    metrics_reason: str | None = None
     try:
         async with session_with(backend) as session:
             version = await _version(session, backend)
             models = await _models(session, backend)
-            metrics = await _has_metrics(session, backend)
+            if backend.kind is BackendKind.VLLM:
+                metrics_reason = await _no_metrics(session, backend)
+                metrics = metrics_reason is None
     except (aiohttp.ClientConnectionError, TimeoutError) as failure:
         return _view(backend, reachable=False, error=unreachable(backend, failure))
     except ConfigError as failure:
@@ -66,7 +72,7 @@ async def describe(backend: Backend) -> BackendView:
         error = f"backend {backend.name} gives no readable answer ({type(failure).__name__}): "
         error += "check its url and kind"
     view = _view(backend, reachable=True, version=version, models=models, error=error)
-    return replace(view, metrics=metrics)
+    return replace(view, metrics=metrics, metrics_reason=metrics_reason)
 
 
 def session_with(backend: Backend) -> "aiohttp.ClientSession":
@@ -127,8 +133,14 @@ async def _models(session: "aiohttp.ClientSession", backend: Backend) -> tuple[M
     return tuple(ModelView(name=name) for model in found if (name := as_text(model.get("id"))))
 
 
-async def _has_metrics(session: "aiohttp.ClientSession", backend: Backend) -> bool | None:
-    if backend.kind is not BackendKind.VLLM:
-        return None
+async def _no_metrics(session: "aiohttp.ClientSession", backend: Backend) -> str | None:
+    """Why it does not tell its steps; None where it does."""
     async with session.get(f"{backend.url}/metrics", allow_redirects=False) as answer:
-        return answer.status == 200
+        if answer.status != 200:
+            return f"it answers /metrics with HTTP status {answer.status}"
+        text = await answer.text()
+    try:
+        counters_in(text, at_ns=0)
+    except NoCounters as reason:
+        return str(reason)
+    return None

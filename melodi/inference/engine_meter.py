@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from melodi.clock import NS_PER_SECOND
 from melodi.energy.engine import EngineSteps
 
-LONGEST_NS = 3 * NS_PER_SECOND
+LONGEST_NS = 5 * NS_PER_SECOND
 """Between readings further apart too much may have happened that nobody here knows of."""
+VAGUE_PART = 0.25
+"""Part of the time between two readings by which their moments may be off."""
 PAUSE_NS = NS_PER_SECOND // 10
 """A shorter time with nobody in service counts as service."""
 BUSY_KEPT = 64
@@ -21,6 +23,10 @@ class EngineCounters:
     """A backend's cumulative counters as they were at a moment of monotonic time."""
 
     at_ns: int
+    half_width_ns: int
+    """They stood so at most so long before or after."""
+    process: float
+    """Who counted: when that process began, in seconds since 1970."""
     steps: Mapping[str, float]
     """Of each of its engines."""
     prefill_tokens: float
@@ -28,12 +34,12 @@ class EngineCounters:
     output_tokens: float
 
     def since(self, before: "EngineCounters") -> tuple[float, float, float] | None:
-        """Steps, prefill and output tokens since then; None where it was started anew meanwhile.
+        """Steps, prefill and output tokens since then; None where another process counts now.
 
         The steps are those of the engine that made most: with several, each serves a part of the
         requests.
         """
-        if self.steps.keys() != before.steps.keys():
+        if self.process != before.process or self.steps.keys() != before.steps.keys():
             return None
         steps = [total - before.steps[engine] for engine, total in self.steps.items()]
         prefill = self.prefill_tokens - before.prefill_tokens
@@ -41,6 +47,11 @@ class EngineCounters:
         if min(*steps, prefill, output) < 0:
             return None
         return max(steps), prefill, output
+
+    def is_vague_since(self, before: "EngineCounters") -> bool:
+        """Whether the two moments are too uncertain to tell what was done between them."""
+        off_ns = self.half_width_ns + before.half_width_ns
+        return off_ns > VAGUE_PART * (self.at_ns - before.at_ns)
 
 
 class EngineMeter:
@@ -92,8 +103,12 @@ class EngineMeter:
         """What the engine did since the last reading, in each stretch in which it was busy.
 
         Unknown after a restart, or after long without a reading; then it counts from here on.
+        A reading that was answered slowly is passed over: the next one tells of its time as well.
         """
-        before, self._last, self._owed = self._last, now, False
+        before = self._last
+        if before is not None and now.is_vague_since(before):
+            return []
+        self._last, self._owed = now, False
         gained = None if before is None else now.since(before)
         if before is None:
             return [self._did(now.at_ns, now.at_ns)]

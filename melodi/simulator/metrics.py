@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -19,11 +19,13 @@ _LABELS = ("engine", "model_name")
 _REASONS = {"stop": "stop", "length": "length", "cancelled": "abort"}
 
 
-def exposition(core: Core) -> bytes:
-    """The engine's metrics now, in Prometheus' text format."""
-    registry = CollectorRegistry(auto_describe=False)
+def exposition(core: Core, *, names: Iterable[str] = ()) -> bytes:
+    """The engine's metrics now, in Prometheus' text format: all, or those of the `names`."""
+    registry = CollectorRegistry(auto_describe=True)
     registry.register(_EngineMetrics(core.totals(), core.settings.models[0]))
-    return generate_latest(registry)
+    ProcessCollector(registry=registry)
+    wanted = list(names)
+    return generate_latest(registry.restricted_registry(wanted) if wanted else registry)
 
 
 class _EngineMetrics(Collector):

@@ -59,12 +59,14 @@ def _vllm_routes(service: Service) -> list[Route]:
     async def version(request: Request) -> Response:  # noqa: ARG001 - a route
         return json_response({"version": VERSION})
 
-    async def metrics(request: Request) -> Response:  # noqa: ARG001 - a route
+    async def metrics(request: Request) -> Response:
         service.core.advance(service.clock.monotonic_ns())
         media_type = "text/plain; version=0.0.4; charset=utf-8"
-        return Response(exposition(service.core), media_type=media_type)
+        # As vLLM does: only with the slash at its end can one ask for a part.
+        names = request.query_params.getlist("name[]") if request.url.path[-1] == "/" else ()
+        return Response(exposition(service.core, names=names), media_type=media_type)
 
-    paths = {"/health": health, "/version": version, "/metrics": metrics}
+    paths = {"/health": health, "/version": version, "/metrics": metrics, "/metrics/": metrics}
     return [Route(path, endpoint) for path, endpoint in paths.items()]
 
 

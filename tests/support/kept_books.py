@@ -211,6 +211,8 @@ class KeptBooks:
         totals = self.core.totals()
         counters = EngineCounters(
             at_ns=at_ns,
+            half_width_ns=MS,
+            process=0.0,
             steps={"0": totals.steps},
             prefill_tokens=totals.prompt_tokens - totals.cached_tokens,
             output_tokens=totals.output_tokens,

@@ -6,8 +6,7 @@ from dataclasses import fields
 import pytest
 
 from collectors.base import Conditions
-from melodi.daemon.compose import Privacy, describe, service_of, with_energy
-from melodi.energy.bins import Interval
+from melodi.daemon.compose import Privacy, describe, with_energy
 from melodi.energy.record import DomainEnergy, EnergyRecord, Quality, Status
 from melodi.energy.total import RequestEnergy, unmeasured
 from melodi.inference.timeline import RequestTimeline
@@ -44,74 +43,6 @@ def record_of(
     return with_energy(
         facts, energy or unmeasured("no_meter"), provisional=False, conditions=conditions or {}
     )
-
-
-def after_s(start: float, end: float) -> Interval:
-    return Interval(SENT_NS + round(start * SECOND), SENT_NS + round(end * SECOND))
-
-
-def test_ollama_is_served_in_the_last_stretch_that_it_worked() -> None:
-    """Four clients and one slot: of 10 s only the 2 s at the end may be billed."""
-    span = service_of(
-        timeline(backend_kind="ollama", prefill_seconds=0.5, decode_seconds=1.5, queue_seconds=8.0)
-    )
-    assert span.service == after_s(8, 10)
-    assert span.load is None
-
-
-def test_a_model_load_is_a_stretch_of_its_own() -> None:
-    """Load comes first, and does not overlap the service."""
-    span = service_of(
-        timeline(backend_kind="ollama", load_seconds=3.0, prefill_seconds=1.0, decode_seconds=6.0)
-    )
-    assert span.load == after_s(0, 3)
-    assert span.service == after_s(3, 10)
-
-
-def test_a_few_milliseconds_of_load_are_no_load() -> None:
-    """Ollama reports them for a warm model."""
-    span = service_of(
-        timeline(backend_kind="ollama", load_seconds=0.002, prefill_seconds=1.0, decode_seconds=8.0)
-    )
-    assert span.load is None
-
-
-def test_queueing_that_the_backend_reports_is_no_service() -> None:
-    """A queued request takes nothing."""
-    assert service_of(timeline(queue_seconds=4.0)).service == after_s(4, 10)
-    assert service_of(timeline()).service == after_s(0, 10)
-
-
-def test_the_first_token_lies_within_the_service() -> None:
-    """Clocks of two machines may disagree by a little."""
-    span = service_of(timeline(queue_seconds=4.0, first_token_ns=SENT_NS + SECOND))
-    assert span.first_token_ns == span.service.start_ns
-
-
-@pytest.mark.parametrize(
-    ("http_status", "reached", "served"),
-    [(404, True, False), (None, False, False), (None, True, True), (500, True, True)],
-)
-def test_a_refused_request_was_not_served(
-    http_status: int | None, reached: bool, served: bool
-) -> None:
-    """A wrong model name costs no joules; a crash or a time-out after the prompt was sent may."""
-    one = timeline(status=Status.ERROR, http_status=http_status, reached=reached)
-    assert (service_of(one) is not None) is served
-
-
-def test_a_call_that_only_loads_a_model_is_a_load_and_no_service() -> None:
-    """Its joules go to the load, and nobody is served."""
-    span = service_of(timeline(load_only=True, finish_reason="load"))
-    assert span.load == after_s(0, 10)
-    assert span.service.length_ns == 0
-    assert service_of(timeline(load_only=True, finish_reason="unload")) is None
-
-
-def test_a_running_request_has_no_service_yet() -> None:
-    """Asking too early is a mistake of the caller's."""
-    with pytest.raises(ValueError, match="has not ended"):
-        service_of(timeline(end_ns=None))
 
 
 def test_times_are_seconds_and_tpot_leaves_the_first_token_out() -> None:

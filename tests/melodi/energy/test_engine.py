@@ -232,6 +232,39 @@ def test_a_stream_that_waited_does_not_pay_for_it(first_ms: int, waited: bool) -
     assert told_joules == pytest.approx(50 if waited else 100, rel=0.05)
 
 
+def test_a_stream_that_was_held_up_on_the_way_is_shared_as_if_nobody_had_seen_it() -> None:
+    """Its 199 tokens came within the last tenth of a second, but no engine makes them so fast."""
+    books, whole = ledger("tokens"), ledger("tokens")
+    for one in (books, whole):
+        for at in range(-4, 2):
+            one.step(told(at * 1000, (at + 1) * 1000, STEPS_A_SECOND))
+        serve(one, "beside", 0, 2000, output=199)
+        for at in range(0, 2000, 100):
+            one.add(bin_at(at, at + 100, before=at / 10))
+    stream(books, "held", 1900, 2000, output=199)
+    serve(whole, "held", 0, 2000, output=199)
+    held, like = close(books).final["held"], close(whole).final["held"]
+    assert active(held) == pytest.approx(100, rel=0.05)
+    assert active(held) == pytest.approx(active(like))
+    assert held.prefill_joules == pytest.approx(like.prefill_joules)
+    assert PREFILL_BY_STEPS in held.quality_reasons
+
+
+def test_a_stream_in_large_pieces_was_not_held_up() -> None:
+    """Ten tokens in a piece, one of these in each step: so speculative decoding looks."""
+    log = log_of(told(0, 0, 0), told(0, 1000, 100))
+    pieces = [10 * number * MS for number in range(20)]
+    as_made = Work.of(input_tokens=1, cached_tokens=0, output_tokens=200, arrivals_ns=pieces)
+    faster = Work.of(
+        input_tokens=1, cached_tokens=0, output_tokens=20, arrivals_ns=[one // 3 for one in pieces]
+    )
+    assert as_made is not None
+    assert faster is not None
+    assert log.shows(as_made)
+    assert not log.shows(faster)
+    assert StepLog().shows(faster)
+
+
 def test_a_guessed_pace_makes_no_stream_wait() -> None:
     """How long a prompt takes to read hangs on the card: it has to be learned first."""
     books = ledger("time")
@@ -257,7 +290,7 @@ def test_prefill_is_told_apart_where_steps_tell_the_first_token_and_says_so() ->
 
 
 def test_bins_wait_for_the_reading_that_tells_of_them_but_not_for_ever() -> None:
-    """An engine that told something lately will tell more; after three seconds nobody waits."""
+    """An engine that told something lately will tell more; after five seconds nobody waits."""
     books = ledger()
     read_each_second(books, seconds=1)
     two_of_which_one_waits(books)

@@ -10,7 +10,7 @@ ANSWERS = {
     b"/api/version": b'{"version":"0.33.0"}',
     b"/api/tags": b'{"models":[{"name":"tiny:latest","model":"tiny:latest","digest":"1135"}]}',
     b"/version": b'{"version":"0.32.0"}',
-    b"/metrics": b"vllm:num_requests_running 0\n",
+    b"/metrics": b"vllm:iteration_tokens_total_count 7\nprocess_start_time_seconds 1.7e9\n",
     b"/v1/models": b'{"data":[{"id":"tiny","owned_by":"vllm"}]}',
 }
 
@@ -39,6 +39,27 @@ async def test_a_backend_tells_its_version_and_models(
     assert view.models == (ModelView(name="tiny", digest=digest),)
     assert view.metrics == (True if kind is BackendKind.VLLM else None)
     assert all(b"Authorization: Bearer k" in head for head in heads)
+
+
+@pytest.mark.parametrize(
+    ("page", "reason"),
+    [
+        (b"vllm:num_requests_running 0\n", "no vllm:iteration_tokens_total"),
+        (b"vllm:iteration_tokens_total_count 7\n", "--api-server-count 1"),
+        (None, "HTTP status 404"),
+    ],
+)
+async def test_a_vllm_whose_steps_cannot_be_told_says_why(page: bytes | None, reason: str) -> None:
+    """It serves all the same: the reason is no error."""
+    metrics = response(b"", status="404 Not Found") if page is None else response(page)
+
+    def tell(request: SeenRequest) -> list[Step]:
+        return [metrics] if request.line.split()[1] == b"/metrics" else answer(request)
+
+    async with scripted(tell) as server:
+        view = await describe(Backend(name="b", kind=BackendKind.VLLM, url=server.url))
+    assert (view.reachable, view.error, view.metrics) == (True, None, False)
+    assert reason in view.metrics_reason
 
 
 async def test_a_backend_that_is_away_says_so() -> None:

@@ -17,11 +17,22 @@ SECOND = 1_000 * MS
 
 
 def counters(
-    at_ms: int, steps: float | Mapping[str, float], prefill: float = 0.0, output: float = 0.0
+    at_ms: int,
+    steps: float | Mapping[str, float],
+    prefill: float = 0.0,
+    output: float = 0.0,
+    *,
+    took_ms: int = 0,
+    process: float = 1.0,
 ) -> EngineCounters:
     by_engine = steps if isinstance(steps, Mapping) else {"0": steps}
     return EngineCounters(
-        at_ns=at_ms * MS, steps=by_engine, prefill_tokens=prefill, output_tokens=output
+        at_ns=at_ms * MS,
+        half_width_ns=took_ms * MS // 2,
+        process=process,
+        steps=by_engine,
+        prefill_tokens=prefill,
+        output_tokens=output,
     )
 
 
@@ -59,6 +70,32 @@ def test_a_counter_that_fell_is_a_restart_and_the_stretch_is_unknown() -> None:
     meter, told = meter_read(counters(1000, 500), counters(2000, 3))
     assert steps_of(told) == [None, 0]
     assert steps_of(meter.feed(counters(3000, 103))) == [100]
+
+
+def test_another_process_that_counts_on_from_more_is_a_restart_as_well() -> None:
+    """Or another server behind one address: its counters are not to be compared with these."""
+    _, told = meter_read(counters(1000, 500), counters(2000, 900, process=2.0))
+    assert steps_of(told) == [None, 0]
+
+
+def test_a_reading_that_came_late_is_passed_over_and_the_next_one_tells_of_its_time() -> None:
+    """Half a second in a second is too vague, in two and a half it is not: nothing is unknown."""
+    meter, _ = meter_read(counters(1000, 500))
+    meter.end("r", 1500 * MS)
+    assert meter.feed(counters(2000, 600, took_ms=600)) == []
+    assert meter.is_owed
+    (told,) = meter.feed(counters(3500, 600, took_ms=600))
+    assert (told.start_ns, told.end_ns, told.steps) == (SECOND, 1500 * MS, 100)
+    assert not meter.is_owed
+
+
+def test_a_server_that_is_always_late_tells_at_last_that_nothing_is_known() -> None:
+    """Reading goes on no longer than there is something to tell."""
+    meter, _ = meter_read(counters(1000, 500, took_ms=2000))
+    meter.end("r", 1500 * MS)
+    fed = [meter.feed(counters(at, 700, took_ms=2000)) for at in (4000, 6000, 9000)]
+    assert [steps_of(one) for one in fed] == [[], [], [None, 0]]
+    assert not meter.is_owed
 
 
 def test_a_missed_reading_leaves_its_stretch_unknown() -> None:
