@@ -2,6 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ENGINES := .venv-engines
+VLLM := .venv-vllm
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check fix bench docs constraints test-engines test-gpu clean
@@ -42,6 +43,13 @@ $(ENGINES)/.installed: tests/engines/requirements.txt
 	@$(ENGINES)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
+$(VLLM)/.installed: tests/engines/requirements-vllm.txt
+	@test -x $(VLLM)/bin/python || $(PYTHON) -m venv $(VLLM)
+	@echo "installing vLLM for CPUs into $(VLLM) (about 3.5 GB) ..."
+	@$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec # for GPUs: they break it
+	@touch $@
+
 docs: install ## write the reference pages anew from the code
 	@$(BIN)/python -m melodi.reference docs/reference
 
@@ -50,11 +58,11 @@ constraints: ## pin what a release installs, by names and versions only
 	@build/release/bin/python -m pip install --quiet --disable-pip-version-check '.[postgres,pyrapl]'
 	@build/release/bin/python -m pip list --disable-pip-version-check --format freeze --exclude melodi-energy --exclude pip --exclude setuptools > constraints.txt
 
-test-engines: install $(ENGINES)/.installed ## run against a real OpenAI-compatible server
+test-engines: install $(ENGINES)/.installed $(VLLM)/.installed ## run against real inference servers
 	@$(BIN)/python -m pytest -m engines tests/engines -s
 
 test-gpu: install $(ENGINES)/.installed ## run the tests that need an NVIDIA GPU
 	@ENGINE_PYTHON=$(CURDIR)/$(ENGINES)/bin/python $(BIN)/python -m pytest -m gpu tests/gpu
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) $(ENGINES) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(ENGINES) $(VLLM) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -52,6 +52,15 @@ def widened(
     return quiet(first, step=-1, after=0), quiet(last, step=1, after=1)
 
 
+def followed(minutes: set[int], stays: Iterable[Stay], whole: set[int], *, most: int) -> set[int]:
+    """The minutes in which those ran to their end who began in `minutes`, as far as all is kept."""
+    found: set[int] = set()
+    for one in stays:
+        if one.whole and one.first in minutes and one.last - one.first <= most:
+            found.update(range(one.first, one.last + 1))
+    return found & whole
+
+
 def changes(
     booked: Accounts, anew: Accounts, minutes: set[int]
 ) -> dict[DomainMinute, MinuteAccounts]:

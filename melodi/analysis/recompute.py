@@ -7,7 +7,14 @@ from functools import partial
 
 import sqlalchemy as sa
 
-from melodi.analysis.rebooking import Revision, changes, leave_to_others, whole_minutes, widened
+from melodi.analysis.rebooking import (
+    Revision,
+    changes,
+    followed,
+    leave_to_others,
+    whole_minutes,
+    widened,
+)
 from melodi.analysis.replay import Replay, replay
 from melodi.energy.policies import policies_for
 from melodi.energy.record import EnergyRecord
@@ -23,6 +30,8 @@ LEAD_MINUTES = 10
 LAG_MINUTES = 60
 """A request is kept as it ends, with its begin: looked for so long after the last joule."""
 WIDEN_MINUTES = 10
+FOLLOW_MINUTES = 10
+"""Requests that began in what is divided anew are followed for so long beyond it."""
 MOST_RECORDS = 300_000
 OF_THE_DAEMON = frozenset({"daemon_stopped", "not_stored"})
 """Reasons that hold no longer once all bins of a request have been divided."""
@@ -57,7 +66,8 @@ def recompute(connection: sa.Connection, asked: Recomputing) -> Revised:
 
     A minute is divided anew if everything that was booked in it is kept, and a record if all its
     minutes are. To cut nobody in two, up to ten minutes more on each side are divided anew, as
-    far as somebody ran there. Whoever is cut all the same keeps record and joules. `connection`
+    far as somebody ran there, or else those that the requests ran in which began in the others.
+    Whoever is cut all the same keeps record and joules. `connection`
     must see one state of the database throughout. Raises StoreError where there are too many,
     ValueError for an unknown policy.
     """
@@ -68,12 +78,13 @@ def recompute(connection: sa.Connection, asked: Recomputing) -> Revised:
         connection,
         asked.host,
         first_minute=asked.first_minute - lead,
-        last_minute=asked.last_minute + WIDEN_MINUTES + LAG_MINUTES,
+        last_minute=asked.last_minute + max(WIDEN_MINUTES, FOLLOW_MINUTES) + LAG_MINUTES,
     )
     anew = replay(parts, policies)
     known = [minute for _, minute in anew.minutes]
     first = max(asked.first_minute - WIDEN_MINUTES, min(known, default=asked.first_minute))
-    last = min(asked.last_minute + WIDEN_MINUTES, max(known, default=asked.first_minute))
+    reach = max(WIDEN_MINUTES, FOLLOW_MINUTES)
+    last = min(asked.last_minute + reach, max(known, default=asked.first_minute))
     booked = read_minutes(connection, asked.host, first=first, last=last)
     again = {key: one for key, one in anew.minutes.items() if first <= key[1] <= last}
     whole = whole_minutes(booked, again, first=first, last=last)
@@ -85,6 +96,7 @@ def recompute(connection: sa.Connection, asked: Recomputing) -> Revised:
         most=WIDEN_MINUTES,
     )
     minutes = {minute for minute in whole if first <= minute <= last}
+    minutes |= followed(minutes, anew.stays.values(), whole, most=FOLLOW_MINUTES)
     records = _records(connection, asked, anew, minutes)
     revisions = tuple(
         Revision(one, _revised(one, anew.energies[one.id]))

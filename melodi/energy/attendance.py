@@ -18,6 +18,9 @@ from melodi.energy.roster import (
 )
 from melodi.energy.work import Tokens
 
+WAITED_PACE = 1.5
+"""Steps to each token of its own, beyond which a request that nobody saw was not in all of them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Attendance:
@@ -140,9 +143,9 @@ def _tokens(
         steps = _steps(parts, came, streamed * decoding, unions)
         told = _told(parts, prefill, steps, unions, engines)
         steps += told
-        # Whoever was not seen had a token in each step.
+        # Whoever was not seen had a token in each step, unless these were too many for its tokens.
         pace = tables.spread(np.divide(steps, unions, out=np.zeros_like(steps), where=steps > 0))
-        rate = np.where(pace > 0, pace, decode_rate)
+        rate = np.where((pace > 0) & (pace <= WAITED_PACE * decode_rate), pace, decode_rate)
         decode = np.where(streamed, came, rate * decoding)
         before = np.where(streamed, seen_before, before)
         present = np.where(streamed, seen - seen_before, decode) * (pace > 0)

@@ -96,20 +96,30 @@ def test_dividing_anew_gives_what_that_policy_would_have_given(
 def test_a_part_of_busy_time_is_divided_anew_and_the_books_still_close(
     store: RecordStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Requests that also ran outside stay as they are; records, accounts and counter agree."""
+    """All that began in it; who only ended in it stays as it is. The books and counter agree."""
     monkeypatch.setattr("melodi.analysis.recompute.WIDEN_MINUTES", 0)
     books = kept_books(store, policy="time", other="auto", clients=3, requests=500, pause=0)
     before = stored(store)
     minutes = {line.minute for line in store.ledger(by="minute")}
     assert len(minutes) == 3
-    revised = done(store, first_minute=FIRST_MINUTE + 1, last_minute=FIRST_MINUTE + 1)
+    minute = FIRST_MINUTE + 1
+    revised = done(store, first_minute=minute, last_minute=minute)
+    assert revised.left == 0
     after = stored(store)
     changed = {one.before.id for one in revised.revisions}
     assert 20 <= len(changed) < 400
+    assert changed >= {id_ for id_, one in before.items() if _minute_of(one) == minute}
     assert all(after[id_] == one for id_, one in before.items() if id_ not in changed)
+    ended = {id_ for id_, one in before.items() if _minute_of(one) < minute}
+    assert not changed & ended
     for line in store.ledger(by="minute"):
         assert abs(line.residual_joules) <= 1e-9 * line.measured_joules
+        assert abs(line.unattributed_joules) < 1e-3 * line.measured_joules
     check_books(store, books)
+
+
+def _minute_of(record: EnergyRecord) -> int:
+    return int(record.started_at.timestamp() // 60)
 
 
 def test_a_cut_is_moved_to_where_nobody_ran(store: RecordStore) -> None:
