@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from melodi.energy.columns import Vector, overlaps, union_within
+from melodi.energy.columns import Mask, Runs, Vector, overlaps, union_within
 from melodi.energy.engine import EngineBin
 from melodi.energy.roster import (
     END,
@@ -19,7 +19,8 @@ from melodi.energy.roster import (
 from melodi.energy.work import Tokens
 
 WAITED_PACE = 1.5
-"""Steps to each token of its own, beyond which a request that nobody saw was not in all of them."""
+"""Tokens of the streams beside it to each of its own, from which on a request that nobody saw must
+have waited."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +144,10 @@ def _tokens(
         steps = _steps(parts, came, streamed * decoding, unions)
         told = _told(parts, prefill, steps, unions, engines)
         steps += told
-        # Whoever was not seen had a token in each step, unless these were too many for its tokens.
+        # Whoever was not seen had a token in each step, unless it had to wait for the first.
         pace = tables.spread(np.divide(steps, unions, out=np.zeros_like(steps), where=steps > 0))
-        rate = np.where((pace > 0) & (pace <= WAITED_PACE * decode_rate), pace, decode_rate)
+        usual = _mean(tables, decode_rate, streamed)
+        rate = np.where((pace > 0) & (usual <= WAITED_PACE * decode_rate), pace, decode_rate)
         decode = np.where(streamed, came, rate * decoding)
         before = np.where(streamed, seen_before, before)
         present = np.where(streamed, seen - seen_before, decode) * (pace > 0)
@@ -161,6 +163,13 @@ def _tokens(
         else None
         for part, step, all_known, load in zip(parts, steps.tolist(), known, loads, strict=True)
     ]
+
+
+def _mean(tables: Runs, values: Vector, some: Mask) -> Vector:
+    """For each guest the mean of some of its table; 0 where there are none."""
+    counts = tables.sums(some.astype(np.float64))
+    sums = tables.sums(values * some)
+    return tables.spread(np.divide(sums, counts, out=np.zeros_like(sums), where=counts > 0))
 
 
 def _steps(parts: Sequence[slice], came: Vector, decoding: Vector, unions: Vector) -> Vector:

@@ -113,6 +113,14 @@ def test_unseen_tokens_keep_the_pace_of_the_streams_beside_them() -> None:
     assert unseen.decode == pytest.approx(4)
 
 
+def test_who_must_have_waited_was_not_in_every_step() -> None:
+    """Four tokens in a service of nine of the stream's: in no stretch more than its own pace."""
+    waited = work(output_tokens=4, arrivals_ns=())
+    stream, unseen = within(work(), waited, start=0, end=12_000, first_ns=2_000)
+    assert stream.decode == pytest.approx(9)
+    assert unseen.decode == pytest.approx(3)
+
+
 def test_the_prompt_was_read_just_before_the_first_token() -> None:
     """What lies between sending and that is waiting, as in a queue that nobody told of."""
     early, late = (
