@@ -5,7 +5,7 @@ python -m benchmarks.accuracy_attribution [--write]
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -35,6 +35,11 @@ Law 2 (concave): 2.6 J, shared equally, + 3.2 x (own work of all)^0.75, shared b
 noise, stretched above 490 W of dynamic power. Engines side by side run as if alone and their
 energies add up; the shares of a domain that others work on too are true over each whole second.
 "Steps read": the engine's counters were read once a second, with unknown phase.
+"""
+
+PROCESSORS = """
+A processor, read at 10 Hz, on which others draw 0 to 300 W beside the engine; the shares of its
+work are told once a second:
 """
 
 
@@ -118,34 +123,35 @@ def policies_table() -> str:
     return table([*headings, *PROMISES], rows)
 
 
-def cases_table() -> str:
+def cases(law: PowerLaw) -> dict[str, Scenario]:
+    """What one table of clients and shares of streams does not show."""
+    return {
+        "refresh 20 ms, 16 at once": scenario(law, 16, refresh_ms=20),
+        "prefix cache, 16 at once": scenario(law, 16, prefix_cache=True),
+        "one slot, four clients, queue told": scenario(law, 4, slots=1, queue_told=True),
+        **{
+            f"16 slots, 32 clients, {words} streamed{read}": scenario(
+                law, 32, slots=16, streamed=streamed, steps_told=bool(read)
+            )
+            for words, streamed in (("all", 1.0), ("half", 0.5), ("none", 0.0))
+            for read in ("", ", steps read")
+        },
+        "another model is loaded in the middle, 4": scenario(law, 4, reload=True, queue_told=True),
+        "two models side by side, 8 each": scenario(law, 16, models=2),
+        "two models side by side, 15 and 1": scenario(law, 16, models=2, uneven=True),
+    }
+
+
+def cpu_cases(law: PowerLaw) -> dict[str, Scenario]:
+    """A processor: renewed all the time, read ten times a second, and others work on it too."""
+    cpu = {"foreign_watts": 300.0, "poll_ms": 100, "refresh_ms": 1}
+    return {f"{clients} at once": scenario(law, clients, **cpu) for clients in CLIENTS[:3]}
+
+
+def cases_table(of: Callable[[PowerLaw], dict[str, Scenario]]) -> str:
     rows = []
     for number, law in enumerate(PowerLaw, start=1):
-        cpu = {"foreign_watts": 300.0, "poll_ms": 100, "refresh_ms": 1}
-        cases = {
-            "refresh 20 ms, 16 at once": scenario(law, 16, refresh_ms=20),
-            "prefix cache, 16 at once": scenario(law, 16, prefix_cache=True),
-            "one slot, four clients, queue told": scenario(law, 4, slots=1, queue_told=True),
-            **{
-                f"16 slots, 32 clients, {words} streamed{read}": scenario(
-                    law, 32, slots=16, streamed=streamed, steps_told=bool(read)
-                )
-                for words, streamed in (("all", 1.0), ("half", 0.5), ("none", 0.0))
-                for read in ("", ", steps read")
-            },
-            "another model is loaded in the middle, 4": scenario(
-                law, 4, reload=True, queue_told=True
-            ),
-            "two models side by side, 8 each": scenario(law, 16, models=2),
-            "two models side by side, 15 and 1": scenario(law, 16, models=2, uneven=True),
-            **{
-                f"others draw 0 to 300 W, shares told at 1 Hz, {clients} at once": scenario(
-                    law, clients, **cpu
-                )
-                for clients in CLIENTS[:3]
-            },
-        }
-        for name, one in cases.items():
+        for name, one in of(law).items():
             auto, by_time = figures(one, "auto"), figures(one, "time")
             rows.append([f"{number}", name, auto.pair, by_time.pair, *promises(auto)])
             print(rows[-1], file=sys.stderr, flush=True)
@@ -192,7 +198,9 @@ def main() -> None:
             "Error of one request's active energy, median / 90th percentile in %:",
             policies_table(),
             "Cases of their own:",
-            cases_table(),
+            cases_table(cases),
+            PROCESSORS.strip(),
+            cases_table(cpu_cases),
             "Law 1, all streamed, by other rules; error of energy with its idle share:",
             methods_table(),
         ]
