@@ -10,7 +10,7 @@ import structlog
 from melodi.clock import Clock
 from melodi.energy.engine import EngineSteps
 from melodi.inference.describe import session_with
-from melodi.inference.engine_counters import read_counters
+from melodi.inference.engine_counters import MisleadingCounters, read_counters
 from melodi.inference.engine_meter import EngineMeter
 from melodi.inference.request import Backend, BackendKind
 from melodi.inference.timeline import Recorder, RequestTimeline
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 PERIOD_SECONDS = 1.0
 RETRY_SECONDS = 5.0
+SELDOM_SECONDS = 60.0
+"""Until a server is asked again whose counters are of no use as it runs."""
 
 log = structlog.get_logger(__name__)
 
@@ -84,10 +86,13 @@ class EngineWatch:
     async def _read(self, engine: "_Engine", session: "aiohttp.ClientSession") -> float:
         """Read once, and tell; gives the seconds until the next reading."""
         fault = counters = None
+        pause_seconds = PERIOD_SECONDS
         try:
             counters = await read_counters(session, engine.backend, self._clock)
         except Exception as error:  # noqa: BLE001  whatever it is, requests go on without
             fault = str(error) or type(error).__name__
+            misleading = isinstance(error, MisleadingCounters)
+            pause_seconds = SELDOM_SECONDS if misleading else RETRY_SECONDS
         with engine.lock:
             told = (
                 engine.meter.miss(self._clock.monotonic_ns())
@@ -97,7 +102,7 @@ class EngineWatch:
         for steps in told:
             self._on_steps(steps)
         self._say(engine, fault)
-        return PERIOD_SECONDS if fault is None else RETRY_SECONDS
+        return pause_seconds
 
     def _say(self, engine: "_Engine", fault: str | None) -> None:
         """Log that the counters went, or came back; not what is known already."""

@@ -31,6 +31,10 @@ class NoCounters(Exception):
     """A server told nothing of its engines' steps; the message says what it did instead."""
 
 
+class MisleadingCounters(NoCounters):
+    """They do not count what their names say, as long as the server runs as it does."""
+
+
 async def read_counters(
     session: "aiohttp.ClientSession", backend: Backend, clock: Clock
 ) -> EngineCounters:
@@ -71,12 +75,12 @@ def counters_in(text: str, *, at_ns: int, half_width_ns: int = 0) -> EngineCount
     if not steps:
         raise NoCounters("its /metrics has no vllm:iteration_tokens_total")
     if PROCESS not in sums:
-        raise NoCounters(
+        raise MisleadingCounters(
             "its /metrics adds up several API servers, each of which counts the steps that it had "
             "tokens from; with --api-server-count 1 they can be told"
         )
     if sums[DRAFTS] > 0:
-        raise NoCounters("it decodes speculatively, so that a step gives several tokens")
+        raise MisleadingCounters("it decodes speculatively, so that a step gives several tokens")
     return EngineCounters(
         at_ns=at_ns,
         half_width_ns=half_width_ns,

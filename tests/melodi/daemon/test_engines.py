@@ -47,12 +47,14 @@ class Scene:
     def __init__(self) -> None:
         self.status = "200 OK"
         self.readings = 0
+        self.alone = True
+        """Whether a single process counts."""
         self.books = Books()
 
     def answer(self, _: SeenRequest) -> list[Step]:
         self.readings += 1
         page = f'vllm:iteration_tokens_total_count{{engine="0"}} {10 * self.readings}\n'
-        page += "process_start_time_seconds 1.0\n"
+        page += "process_start_time_seconds 1.0\n" * self.alone
         return [response(page.encode(), status=self.status)]
 
     @asynccontextmanager
@@ -148,6 +150,24 @@ async def test_counters_that_go_are_said_once_and_so_is_their_return() -> None:
     said = [one["event"] for one in logs if one["event"].startswith("engine_steps")]
     assert said == ["engine_steps_unknown", "engine_steps_known_again"]
     assert [one.steps for one in scene.books.steps].count(None) == 1
+
+
+@pytest.mark.usefixtures("often")
+async def test_a_server_whose_counters_mislead_is_asked_seldom_and_said_once() -> None:
+    """Several API servers add theirs up: asking again would only take their time."""
+    scene = Scene()
+    scene.alone = False
+    with capture_logs() as logs:
+        async with scene.watch() as watch:
+            for name in ("a", "b", "c"):
+                with running(watch, name, streamed=False):
+                    await scene.until_read(1)
+                    await asyncio.sleep(0.1)
+    assert scene.readings == 1
+    said = [one["reason"] for one in logs if one["event"] == "engine_steps_unknown"]
+    assert len(said) == 1
+    assert "--api-server-count 1" in said[0]
+    assert scene.books.steps == []
 
 
 @pytest.fixture
