@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import aiohttp
 
 PERIOD_SECONDS = 1.0
+SOON_SECONDS = 0.25
+"""Until the next reading where one was answered too slowly to be of use."""
 RETRY_SECONDS = 5.0
 SELDOM_SECONDS = 60.0
 """Until a server is asked again whose counters are of no use as it runs."""
@@ -102,7 +104,7 @@ class EngineWatch:
         for steps in told:
             self._on_steps(steps)
         self._say(engine, fault)
-        return pause_seconds
+        return pause_seconds if told or fault is not None else SOON_SECONDS
 
     def _say(self, engine: "_Engine", fault: str | None) -> None:
         """Log that the counters went, or came back; not what is known already."""

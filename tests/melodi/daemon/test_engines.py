@@ -18,6 +18,7 @@ from melodi.daemon.engines import EngineWatch
 from melodi.daemon.serve import Served, served
 from melodi.energy.engine import EngineSteps
 from melodi.energy.ledger import PREFILL_BY_STEPS
+from melodi.inference.engine_meter import EngineCounters
 from melodi.inference.request import Backend, BackendKind
 from melodi.inference.timeline import RequestTimeline
 from melodi.simulator.launch import default_settings, simulator_in_thread
@@ -150,6 +151,37 @@ async def test_counters_that_go_are_said_once_and_so_is_their_return() -> None:
     said = [one["event"] for one in logs if one["event"].startswith("engine_steps")]
     assert said == ["engine_steps_unknown", "engine_steps_known_again"]
     assert [one.steps for one in scene.books.steps].count(None) == 1
+
+
+async def test_a_reading_that_was_answered_slowly_is_followed_by_another_soon(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not a period later: by then too much may be unknown."""
+    monkeypatch.setattr(engines, "PERIOD_SECONDS", 0.02)
+    readings = 0
+
+    async def read(*_: Any) -> EngineCounters:
+        nonlocal readings
+        readings += 1
+        if readings == 2:
+            monkeypatch.setattr(engines, "PERIOD_SECONDS", 1000)
+        return EngineCounters(
+            at_ns=CLOCK.monotonic_ns(),
+            half_width_ns=10**9 if readings == 2 else 0,
+            process=1.0,
+            steps={"0": readings},
+            prefill_tokens=0,
+            output_tokens=0,
+        )
+
+    monkeypatch.setattr(engines, "read_counters", read)
+    scene = Scene()
+    async with scene.watch() as watch:
+        with running(watch, "r", streamed=False):
+            async with asyncio.timeout(10):
+                while readings < 3:
+                    await asyncio.sleep(0.005)
+    assert [one.steps for one in scene.books.steps] == [0, 2]
 
 
 @pytest.mark.usefixtures("often")
