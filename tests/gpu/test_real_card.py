@@ -18,6 +18,7 @@ from benchmarks.gpu.probe.load import TorchMachine
 from collectors.base import Measure
 from collectors.nvml import NvmlCollector
 from collectors.refresh import observe_refresh
+from collectors.registry import Probe, State
 from melodi.clock import SystemClock
 from melodi.sampling.sampler import Sampler
 from melodi.sampling.settle import cuts_at, energies, first_edges
@@ -61,7 +62,9 @@ def test_the_counter_moves_at_a_power_that_can_be(
     assert first.energy_uj is not None
     assert last.energy_uj is not None
     watts = (last.energy_uj - first.energy_uj) / 1e6 / ((last.at_ns - first.at_ns) / 1e9)
-    assert 1 < watts <= collector.domains[0].max_power_watts
+    most_watts = collector.domains[0].max_power_watts
+    assert most_watts is not None
+    assert 1 < watts <= most_watts
 
 
 def test_conditions_are_told(collector: NvmlCollector) -> None:
@@ -91,8 +94,8 @@ async def test_a_window_under_load_is_what_the_counter_gained(
 ) -> None:
     """Beside polls of our own, within one refresh at full power at each end."""
     sampler = Sampler(
-        [collector],
-        periods_ns={"nvml": 50_000_000},
+        [Probe(name="nvml", state=State.OK, collector=collector)],
+        period_of=lambda _: 50_000_000,
         clock=SystemClock(),
         on_sample=lambda _: None,
     )
@@ -115,8 +118,12 @@ async def test_a_window_under_load_is_what_the_counter_gained(
     truth = seen.joules(start_ns, end_ns)
     assert truth is not None
     assert found.joules is not None
+    most_watts = collector.domains[0].max_power_watts
+    assert most_watts is not None
+    assert found.low_joules is not None
+    assert found.high_joules is not None
     refresh_seconds = (collector.domains[0].refresh_ns or 100_000_000) / 1e9
-    assert abs(found.joules - truth) <= 2 * refresh_seconds * collector.domains[0].max_power_watts
+    assert abs(found.joules - truth) <= 2 * refresh_seconds * most_watts
     assert found.low_joules <= truth <= found.high_joules
 
 
