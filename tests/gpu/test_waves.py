@@ -6,8 +6,11 @@ import pytest
 
 from benchmarks.gpu.probe.load import square_wave
 from benchmarks.gpu.probe.waves import (
+    DELAYS_MS,
+    MOST_POINTS,
     MS,
     SECOND,
+    WINDOWS_MS,
     OnTimes,
     Poll,
     changes,
@@ -111,6 +114,24 @@ def test_a_counter_that_looks_part_of_the_time_is_told_from_one_that_integrates(
     found = window_of(counted_power(polls), on)
     assert found is not None
     assert found.width_ms == looks_ms
+
+
+def test_a_sensor_that_is_new_at_each_poll_is_told_from_a_part_of_them() -> None:
+    """27,000 values tell the window by no more work than a thousand: the probe has minutes."""
+    asked = 0
+
+    class Counting(OnTimes):
+        def until(self, at_ns: float) -> float:
+            nonlocal asked
+            asked += 1
+            return super().until(at_ns)
+
+    on = waves()
+    points = [(poll.at_ns, float(poll.value)) for poll in gauge(on, 1, 25)]
+    found = window_of(points, Counting(on.spans))
+    assert found is not None
+    assert found.low_ms <= 25 <= found.high_ms
+    assert asked <= MOST_POINTS * len(DELAYS_MS) * (1 + len(WINDOWS_MS))
 
 
 def test_a_sensor_that_does_not_follow_the_load_has_no_window() -> None:

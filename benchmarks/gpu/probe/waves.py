@@ -22,6 +22,8 @@ WINDOWS_MS = (1, 5, 10, 15, 20, 25, 30, 40, 50, 75, 100, 125, 150, 200, 300, 500
 DELAYS_MS = range(0, 155, 5)
 NEARLY = 1.25
 """A window counts as possible whose unexplained variance is at most so many times the least."""
+MOST_POINTS = 1_000
+"""Of a sensor that shows something new at each poll: all of them would take minutes to explain."""
 FOLLOWS = 0.5
 """Below this share of explained variance a sensor is said not to follow the load."""
 
@@ -149,6 +151,7 @@ def window_of(points: Sequence[tuple[int, float]], on: OnTimes) -> Window | None
     """The trailing window that explains `points` best; None where none explains half of them."""
     if len(points) < 8:
         return None
+    points = points[:: 1 + len(points) // MOST_POINTS]
     values = [value for _, value in points]
     until = cache(on.until)  # widths and delays share most of their moments
     best: dict[int, tuple[float, int]] = {}
