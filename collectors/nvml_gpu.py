@@ -15,7 +15,7 @@ _FIRST_RETRY_NS = 1_000_000_000
 _LAST_RETRY_NS = 60_000_000_000
 _POWER_MARGIN = 1.1
 _IMPLAUSIBLE = 1.5
-_STUCK_NS = 2_000_000_000
+_STILL_NS = 2_000_000_000
 _FROZEN = "shows the same value over and over while its utilisation moves: the sensor is stuck"
 _STUCK = "counts no energy though the GPU draws power: its counter is stuck"
 _FROZEN_REMEDY = "it counts again once the value moves; if it stays stuck, reset the GPU"
@@ -89,11 +89,10 @@ class Gpu:
         half_width_ns = (self._now_ns() - before_ns) // 2
         at_ns = before_ns + half_width_ns
         self._failed_in_a_row = 0
-        if value == self._value:
-            self._doubt(at_ns)
-        else:
+        if value != self._value:
             self._value, self._moved_ns = value, at_ns
-            self._stillness.end()
+        elif at_ns - self._moved_ns >= _STILL_NS:
+            self._doubt()
         if self._counts:
             return Reading(self.domain.name, at_ns, half_width_ns, value * 1_000)
         if self._is_implausible(value):
@@ -107,7 +106,7 @@ class Gpu:
         nvml, ask = self._nvml, self._answer
         utilisation = ask("nvmlDeviceGetUtilizationRates")
         if utilisation is not None:
-            self._stillness.see_utilisation(utilisation.gpu / 100)
+            self._stillness.see_utilisation(utilisation.gpu / 100, self._moved_ns)
         bits = ask("nvmlDeviceGetCurrentClocksThrottleReasons")
         self._renew_limit()
         return Conditions(
@@ -131,11 +130,11 @@ class Gpu:
         handle = self._handle  # the sampler's thread may lose it meanwhile
         return None if handle is None else self._busy.read(self._nvml, handle)
 
-    def _doubt(self, at_ns: int) -> None:
-        """Raise ReadFailed where a value that is the same as before is no reading."""
-        if self._stillness.lasts():
+    def _doubt(self) -> None:
+        """Raise ReadFailed where a value that has not moved for long is no reading."""
+        if self._stillness.is_doubtful(self._moved_ns):
             raise ReadFailed(f"{self.domain.name} {_FROZEN}", remedy=_FROZEN_REMEDY)
-        if self._counts and at_ns - self._moved_ns >= _STUCK_NS and self._draws_power():
+        if self._counts and self._draws_power():
             raise ReadFailed(f"{self.domain.name} {_STUCK}", remedy=_FROZEN_REMEDY)
 
     def _draws_power(self) -> bool:
@@ -180,8 +179,9 @@ class Gpu:
 
     def _renew_limit(self) -> None:
         """Administrators move the limit at run time, and what is plausible moves with it."""
+        before_mw = self._limit_mw
         self._limit_mw = self._answer("nvmlDeviceGetEnforcedPowerLimit")
-        if self._limit_mw is not None:
+        if self._limit_mw is not None and self._limit_mw != before_mw:
             max_power_watts = _POWER_MARGIN * self._limit_mw / 1_000
             self.domain = replace(self.domain, max_power_watts=max_power_watts)
 
