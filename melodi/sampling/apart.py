@@ -121,8 +121,7 @@ class ApartSampler(Sampling):
             self._on_change(self._probes)
         elif isinstance(message, Passes):
             self._cpu_seconds = message.cpu_seconds
-            for one in message.passes:
-                self._stations.take(one)
+            self._stations.take(message.passes)
 
 
 def _merged(told: Sequence[Probe], known: Sequence[Probe]) -> list[Probe]:
