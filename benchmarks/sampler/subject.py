@@ -15,6 +15,7 @@ from typing import Any
 
 import pynvml
 
+from benchmarks.sampler import bare
 from benchmarks.sampler.world import STILL_SECONDS, WAVE_SECONDS, ZONES, sleep_until
 from melodi.clock import SystemClock
 from melodi.config import Api, BackendSettings, Collectors, Database, Sampling, Settings
@@ -46,11 +47,11 @@ def counters(root: Path) -> dict[str, int]:
 
 
 def cpu_ns() -> dict[str, int]:
-    """CPU time of each thread that samples, and of the one that looks for meters."""
+    """CPU time of each thread that samples, of the bare loop's, and of who looks for meters."""
     return {
         one.name: time.clock_gettime_ns(time.pthread_getcpuclockid(one.ident))
         for one in threading.enumerate()
-        if one.name in (*READING, LOOKING) and one.ident is not None
+        if one.name in (*READING, *bare.NAMES, LOOKING) and one.ident is not None
     }
 
 
@@ -84,6 +85,7 @@ async def measure(daemon: Served, root: Path, origin_ns: int, seconds: float) ->
     ended_ns = time.monotonic_ns()
     spent = {name: ns - threads[name] for name, ns in cpu_ns().items()}
     looking_ns = spent.pop(LOOKING, 0)
+    bare_ns = sum(spent.pop(name, 0) for name in bare.NAMES)
     others, process = sampler.cpu_seconds - others, time.process_time() - process
     await asyncio.sleep(1.5)
     after = counters(root)
@@ -97,6 +99,7 @@ async def measure(daemon: Served, root: Path, origin_ns: int, seconds: float) ->
         "beats": len(late),
         "looking_ms": looking_ns / 1e6,
         "sampling_ratio": sum(spent.values()) / 1e9 / length,
+        "bare_ratio": bare_ns / 1e9 / length,
         "child_ratio": others / length,
         "process_ratio": process / length,
         "late_p50_ms": percentile(late, 0.5),
@@ -134,6 +137,8 @@ async def main() -> None:
     await asyncio.to_thread(load.stdout.readline)
     async with served(settings, clock=SystemClock()) as daemon:
         spare_what_stays()  # as `melodi serve` does
+        if not settings.sampling.process:
+            bare.start(root, *map(float, sys.argv[4:6]))
         load.stdin.write(f"{daemon.gateway_urls['b']} {daemon.api_url}\n")
         load.stdin.flush()
         began = time.monotonic()
