@@ -66,7 +66,7 @@ main() {
     fi
     if [ -n "$cpu" ]; then write_stub || exit 1; fi
 
-    stage probe 200 "$python" -m benchmarks.gpu.probe --out "$out" --load $load --limit 180 \
+    stage probe 260 "$python" -m benchmarks.gpu.probe --out "$out" --load $load --limit 240 \
         --python "$engine"
     if [ -z "$probe" ] && [ -f "$out/probe.json" ]; then probe=$out/probe.json; fi
     stage tests 240 env PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 ${cpu:+GPU_TESTS_LOAD=cpu} \

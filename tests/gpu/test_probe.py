@@ -51,7 +51,7 @@ def test_refresh_and_window_of_every_architecture_are_found(
     machine = StubMachine(library, refresh_ms=refresh_ms, window_ms=window_ms)
     assert run(machine, device=0, out=tmp_path, limit_seconds=280) == 0
     sensors = found_in(tmp_path)["sensors"]
-    for sensor in ("energy", "instant:gpu", "average:gpu", "usage"):
+    for sensor in ("energy", "energy_field", "instant:gpu", "average:gpu", "usage"):
         assert sensors[sensor]["refresh"]["period_ms"] == pytest.approx(refresh_ms, rel=0.01)
     for sensor in ("average:gpu", "usage"):
         window = sensors[sensor]["window"]

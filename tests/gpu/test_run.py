@@ -109,6 +109,7 @@ def test_the_line_that_fetches_wheels_names_all_that_is_needed() -> None:
     line = download_line()
     assert "'fastapi>=" in line
     assert "'requests'" in line
+    assert "'hypothesis'" in line
     assert "--constraint constraints.txt" in line
     assert "://" not in line
 

@@ -27,7 +27,8 @@
 
 enum { SUCCESS = 0, UNINITIALIZED = 1, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6,
        INSUFFICIENT_SIZE = 7, TIMEOUT = 10, GPU_IS_LOST = 15 };
-enum { FIELD_AVERAGE = 185, FIELD_INSTANT = 186 };
+enum { FIELD_ENERGY = 83, FIELD_AVERAGE = 185, FIELD_INSTANT = 186 };
+enum { UNSIGNED_INT = 1, UNSIGNED_LONG_LONG = 3 };
 
 /* What an error can be injected into; the order is that of nvml_stub.Call. */
 enum { INIT, COUNT, HANDLE, UUID_LOOKUP, ENERGY, INSTANT_GPU, INSTANT_MODULE, AVERAGE, USAGE, LIMIT,
@@ -354,12 +355,18 @@ EXPORT int nvmlDeviceGetPowerUsage(void *handle, unsigned *mw) {
 EXPORT int nvmlDeviceGetFieldValues(void *handle, int count, FieldValue *values) {
     for (int i = 0; i < count; i++) {
         FieldValue *v = &values[i];
+        Device *d;
+        if (v->field == FIELD_ENERGY) {
+            v->result = enter(handle, ENERGY, &d);
+            v->type = UNSIGNED_LONG_LONG;
+            if (v->result == SUCCESS) v->value.ull = (unsigned long long)(counted_pj(d) / 1e9);
+            continue;
+        }
         int average = v->field == FIELD_AVERAGE;
         if (!average && v->field != FIELD_INSTANT) return INVALID_ARGUMENT;
-        Device *d;
         v->result = enter(handle, average ? AVERAGE : v->scope ? INSTANT_MODULE : INSTANT_GPU, &d);
         if (v->result == UNINITIALIZED || v->result == INVALID_ARGUMENT) return v->result;
-        v->type = 1;
+        v->type = UNSIGNED_INT;
         v->value.ull = 0;
         if (v->result == SUCCESS) v->value.u = average ? average_mw(d) : instant_mw(d);
     }

@@ -8,8 +8,9 @@ from pathlib import Path
 from benchmarks.gpu.end_to_end.processes import ROOT
 
 OURS = ("melodi.cli.serve", "melodi.daemon.serve", "melodi.api.app", "pynvml")
-SERVER = ("transformers.cli.transformers", "fastapi", "openai", "pydantic", "uvicorn", "torch")
-BESIDE = ("requests", "pytest", "pytest-asyncio", "pytest-timeout")
+SERVER = ("transformers.cli.transformers", "accelerate", "torch", "fastapi", "openai", "pydantic")
+SERVER += ("uvicorn",)
+BESIDE = ("requests", "hypothesis", "pytest", "pytest-asyncio", "pytest-timeout")
 """What `transformers serve` and the tests need beside what MELODI needs."""
 
 
