@@ -121,7 +121,8 @@ class ApartSampler(Sampling):
             self._on_change(self._probes)
         elif isinstance(message, Passes):
             self._cpu_seconds = message.cpu_seconds
-            self._stations.take(message.passes)
+            for one in message.passes:
+                self._stations.take(one)
 
 
 def _merged(told: Sequence[Probe], known: Sequence[Probe]) -> list[Probe]:

@@ -18,6 +18,8 @@ from melodi.sampling.reader import Pass
 from melodi.sampling.readers import Readers
 from melodi.sampling.watch import MeterWatch
 
+BUNDLE_SECONDS = 0.05
+"""Passes wait so long for others: they carry their times, and each message wakes the parent."""
 PARENT_SECONDS = 1.0
 
 
@@ -36,7 +38,7 @@ def main() -> None:
     except ValueError as error:
         connection.send(Refused(str(error)))
         return
-    outbox: SimpleQueue[Sequence[Pass] | Told] = SimpleQueue()
+    outbox: SimpleQueue[Pass | Told] = SimpleQueue()
     readers = Readers(period_of=plan.period_ns, clock=clock, deliver=outbox.put)
 
     def follow(probes: Sequence[Probe]) -> None:
@@ -65,15 +67,30 @@ def _wait_for_the_end(connection: Connection, parent: int) -> None:
             return
 
 
-def _send_all(outbox: "SimpleQueue[Sequence[Pass] | Told]", connection: Connection) -> None:
-    """Send what the readers read, in order with what changes of the meters."""
+def _send_all(outbox: "SimpleQueue[Pass | Told]", connection: Connection) -> None:
+    """Send what is there, the passes between two changes of the meters together."""
     while True:
-        one = outbox.get()
-        message = one if isinstance(one, Told) else Passes(tuple(one), time.process_time())
+        passes: list[Pass] = []
+        waiting = [outbox.get()]
+        while not outbox.empty():
+            waiting.append(outbox.get())
         try:
-            connection.send(message)
+            for one in waiting:
+                if isinstance(one, Pass):
+                    passes.append(one)
+                    continue
+                _send_passes(passes, connection)
+                passes = []
+                connection.send(one)
+            _send_passes(passes, connection)
         except OSError:  # the parent has ended, and so does this process
             return
+        time.sleep(BUNDLE_SECONDS)
+
+
+def _send_passes(passes: list[Pass], connection: Connection) -> None:
+    if passes:
+        connection.send(Passes(tuple(passes), time.process_time()))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """One meter with its schedule: reads it when it is due, in whatever thread or process it stands."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
 
@@ -17,9 +17,6 @@ SLOW_PART = 5
 """A pass that takes more than this part of its period is slow."""
 SLOW_PASSES = 5
 """In a row, because a single one may have waited for the processor."""
-
-BUNDLE_NS = 50_000_000
-"""A pass waits at most so long for those after it: several at once are fed at half the price."""
 
 log = structlog.get_logger(__name__)
 
@@ -42,10 +39,6 @@ class Pass:
     conditions: tuple[Conditions, ...] = ()
 
 
-Deliver = Callable[[Sequence[Pass]], None]
-"""Takes some passes of one collector, in order of time."""
-
-
 class Reader:
     """Reads one collector. One thread beats it."""
 
@@ -53,7 +46,7 @@ class Reader:
         self.collector = opened(collector)
         self.name = self.collector.name
         self.period_ns = period_ns
-        self._now_ns, self._boot_ns = clock.monotonic_ns, clock.boottime_ns
+        self._clock = clock
         self._successor: Collector | None = None
         self._conditions_due_ns = clock.monotonic_ns()
         self._ticks = Ticks(start_ns=self._conditions_due_ns, period_ns=period_ns)
@@ -65,37 +58,31 @@ class Reader:
         """When it is to be read next."""
         return self._ticks.deadline_ns
 
-    def run(self, stopped: Lock, deliver: Deliver) -> None:
+    def run(self, stopped: Lock, deliver: Callable[[Pass], None]) -> None:
         """Beat until `stopped` can be had.
 
         A lock and no Event, because waiting for one takes two thirds of the processor's time.
         """
-        waiting: list[Pass] = []
-        while not stopped.acquire(timeout=self._wait_seconds()):
-            if (one := self.beat()) is None:
-                continue
-            waiting.append(one)
-            if one.next_ns - waiting[0].read_ns > BUNDLE_NS:
-                deliver(waiting)
-                waiting = []
-        deliver(waiting)
+        while True:
+            wait_ns = self.deadline_ns - self._clock.monotonic_ns()
+            if stopped.acquire(timeout=max(0, wait_ns) / NS_PER_SECOND):
+                return
+            if (one := self.beat()) is not None:
+                deliver(one)
 
     def beat(self) -> Pass | None:
         """Read it; None where it is not due yet."""
-        now_ns, ticks = self._now_ns(), self._ticks
-        if now_ns < ticks.deadline_ns:
+        now_ns = self._clock.monotonic_ns()
+        if now_ns < self.deadline_ns:
             return None
-        late_ns, missed = ticks.beat(now_ns)
+        late_ns, missed = self._ticks.beat(now_ns)
         if self._successor is not None:
             self._change_over()
-        try:
-            readings = self.collector.read()
-        except Exception as error:  # noqa: BLE001  one bad read must never be the last
-            readings = self._unread(error)
+        readings = self._read()
         # Asked after the read, so that a sleep in its midst is noticed with it; boot time first,
         # because a pause between the two clocks then makes a sleep shorter, never up.
-        boot_ns = self._boot_ns()
-        read_ns = self._now_ns()
+        boot_ns = self._clock.boottime_ns()
+        read_ns = self._clock.monotonic_ns()
         conditions: tuple[Conditions, ...] = ()
         if now_ns >= self._conditions_due_ns:
             self._conditions_due_ns = now_ns + CONDITIONS_PERIOD_NS
@@ -110,7 +97,7 @@ class Reader:
             missed=missed,
             read_ns=read_ns,
             asleep_ns=boot_ns - read_ns,
-            next_ns=self._ticks.deadline_ns,
+            next_ns=self.deadline_ns,
             period_ns=self.period_ns,
             readings=readings,
             conditions=conditions,
@@ -133,13 +120,13 @@ class Reader:
             self.collector = new
             old.close()
 
-    def _wait_seconds(self) -> float:
-        return max(0, self._ticks.deadline_ns - self._now_ns()) / NS_PER_SECOND
-
-    def _unread(self, error: Exception) -> Readings:
-        """What a pass gives that failed as a whole."""
-        failed = error if isinstance(error, ReadFailed) else ReadFailed(repr(error))
-        return Readings((), tuple(Failure(one.name, failed) for one in self.collector.domains))
+    def _read(self) -> Readings:
+        try:
+            return self.collector.read()
+        except Exception as error:  # noqa: BLE001  one bad read must never be the last
+            failed = error if isinstance(error, ReadFailed) else ReadFailed(repr(error))
+            names = [domain.name for domain in self.collector.domains]
+            return Readings((), tuple(Failure(name, failed) for name in names))
 
     def _conditions(self) -> tuple[Conditions, ...]:
         try:

@@ -7,7 +7,7 @@ import structlog
 
 from collectors.registry import Probe
 from melodi.clock import NS_PER_SECOND, Clock
-from melodi.sampling.reader import Deliver, Reader
+from melodi.sampling.reader import Pass, Reader
 
 STOP_SECONDS = 5
 
@@ -20,7 +20,7 @@ PeriodOf = Callable[[str], int]
 class _Run:
     """A reader in its thread."""
 
-    def __init__(self, reader: Reader, deliver: Deliver) -> None:
+    def __init__(self, reader: Reader, deliver: Callable[[Pass], None]) -> None:
         self.reader = reader
         self._is_asked_to_stop = False
         self._stopped = threading.Lock()
@@ -59,7 +59,9 @@ class _Run:
 class Readers:
     """The readers of a process; `deliver` takes the passes of each in that reader's thread."""
 
-    def __init__(self, *, period_of: PeriodOf, clock: Clock, deliver: Deliver) -> None:
+    def __init__(
+        self, *, period_of: PeriodOf, clock: Clock, deliver: Callable[[Pass], None]
+    ) -> None:
         self._period_of = period_of
         self._clock = clock
         self._deliver = deliver
@@ -110,7 +112,7 @@ class Readers:
         """Read every collector that is due now, in this thread."""
         for one in self._runs.values():
             if (read := one.reader.beat()) is not None:
-                self._deliver([read])
+                self._deliver(read)
 
     @property
     def next_deadline_ns(self) -> int | None:

@@ -56,12 +56,11 @@ class Stations:
         for name in self.curves.keys() - {one.name for found in wanted.values() for one in found}:
             del self.curves[name]
 
-    def take(self, passes: Sequence[Pass]) -> None:
-        """Give each to its station; one of a collector that is not known is let go."""
-        for one in passes:
-            station = self._stations.get(one.collector)
-            if station is not None:
-                station.take(one)
+    def take(self, one: Pass) -> None:
+        """Give the pass to its station; one of a collector that is not known is let go."""
+        station = self._stations.get(one.collector)
+        if station is not None:
+            station.take(one)
 
 
 class Sampling(ABC):

@@ -175,7 +175,7 @@ def test_a_meter_that_hangs_for_half_a_minute_holds_up_no_other(
         return read()
 
     monkeypatch.setattr(reader.collector, "read", hanging)
-    thread = threading.Thread(target=lambda: host.runtime.sampler._stations.take([reader.beat()]))
+    thread = threading.Thread(target=lambda: host.runtime.sampler._stations.take(reader.beat()))
     host.clock.advance(max(0, reader.deadline_ns - host.clock.monotonic_ns()))
     thread.start()
     assert stuck.wait(PATIENCE_SECONDS)
