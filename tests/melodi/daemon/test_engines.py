@@ -112,6 +112,7 @@ async def test_counters_are_read_while_somebody_is_served_unseen_and_once_more()
     async with scene.watch() as watch:
         with running(watch, "r", streamed=False):
             await scene.until_read(3)
+            during = scene.readings
         await until(lambda: not watch._engines["b"].meter.is_owed)
         # The server may have been asked and not have answered: that is the last one.
         last = scene.readings
