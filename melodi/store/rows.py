@@ -1,8 +1,10 @@
 """Between an energy record and its row."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import lru_cache
+from itertools import chain
 from operator import attrgetter
 from typing import Any
 
@@ -16,6 +18,8 @@ _NAMES = tuple(f.name for f in fields(EnergyRecord))
 _VALUES_OF = attrgetter(*_NAMES)
 _PUT = dialect.insert_or_replace(requests, key=["id"])
 _COMBINATIONS_KEPT = 100
+_MOST_PARAMETERS = 999
+"""That any SQLite takes in one statement."""
 
 _Convert = Callable[[Any], Any]
 
@@ -37,11 +41,22 @@ def put_records(
         known[name] if convert is None else [convert(value) for value in known[name]]
         for name, convert in zip(order or known, converts, strict=True)
     ]
-    rows = zip(*converted, strict=True)
+    rows = list(zip(*converted, strict=True))
     if order is None:
         connection.exec_driver_sql(statement, [dict(zip(known, row, strict=True)) for row in rows])
-    else:
-        connection.exec_driver_sql(statement, list(rows))
+        return
+    # SQLite's driver lets go of the interpreter for each statement, and has to get it back.
+    at_once = max(1, _MOST_PARAMETERS // len(order))
+    for start in range(0, len(rows), at_once):
+        some = rows[start : start + at_once]
+        connection.exec_driver_sql(_of_rows(statement, len(some)), tuple(chain(*some)))
+
+
+@lru_cache(_COMBINATIONS_KEPT)
+def _of_rows(statement: str, count: int) -> str:
+    """The INSERT of one row as that of so many."""
+    before, values, after = re.split(r"(?<= VALUES )(\([?, ]+\))", statement, maxsplit=1)
+    return before + ", ".join([values] * count) + after
 
 
 def _is_unknown(column: Sequence[object]) -> bool:
