@@ -57,6 +57,8 @@ class ScriptedServer:
         self.connections += 1
         self.open_connections += 1
         number = self.connections
+        # So that `drain` waits for all of it: a step that cuts cuts nothing that came before.
+        writer.transport.set_write_buffer_limits(high=0)
         talk = asyncio.ensure_future(self._talk(reader, writer, number))
         try:
             await talk
