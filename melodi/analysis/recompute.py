@@ -74,17 +74,17 @@ def recompute(connection: sa.Connection, asked: Recomputing) -> Revised:
     policies = partial(policies_for, asked.policy)
     policies()
     lead = WIDEN_MINUTES + LEAD_MINUTES
+    last = asked.last_minute + max(WIDEN_MINUTES, FOLLOW_MINUTES)
     parts = read_kept(
         connection,
         asked.host,
         first_minute=asked.first_minute - lead,
-        last_minute=asked.last_minute + max(WIDEN_MINUTES, FOLLOW_MINUTES) + LAG_MINUTES,
+        last_minute=last + LAG_MINUTES,
     )
     anew = replay(parts, policies)
     known = [minute for _, minute in anew.minutes]
     first = max(asked.first_minute - WIDEN_MINUTES, min(known, default=asked.first_minute))
-    reach = max(WIDEN_MINUTES, FOLLOW_MINUTES)
-    last = min(asked.last_minute + reach, max(known, default=asked.first_minute))
+    last = min(last, max(known, default=asked.first_minute))
     booked = read_minutes(connection, asked.host, first=first, last=last)
     again = {key: one for key, one in anew.minutes.items() if first <= key[1] <= last}
     whole = whole_minutes(booked, again, first=first, last=last)

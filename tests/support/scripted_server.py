@@ -206,6 +206,16 @@ def served(app: Any, **options: Any) -> Iterator[str]:
         listener.close()
 
 
+class BrokenRecorder:
+    """Can record nothing."""
+
+    def begin(self, timeline: RequestTimeline) -> None:
+        raise OSError("disk full")
+
+    def end(self, timeline: RequestTimeline) -> None:
+        raise OSError("disk full")
+
+
 class MemoryRecorder:
     """Keeps timelines, and waits for their ends."""
 

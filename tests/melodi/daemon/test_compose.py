@@ -4,32 +4,13 @@ import hashlib
 from dataclasses import fields
 
 import pytest
+from timelines import SECOND, SENT_NS, timeline
 
 from collectors.base import Conditions
 from melodi.daemon.compose import Privacy, describe, with_energy
-from melodi.energy.record import DomainEnergy, EnergyRecord, Quality, Status
+from melodi.energy.record import DomainEnergy, EnergyRecord, Quality
 from melodi.energy.total import RequestEnergy, unmeasured
 from melodi.inference.timeline import RequestTimeline
-
-SECOND = 1_000_000_000
-SENT_NS = 100 * SECOND
-
-
-def timeline(**more: object) -> RequestTimeline:
-    known: dict[str, object] = {
-        "id": "a",
-        "backend": "b",
-        "backend_kind": "vllm",
-        "wall_ns": 1_767_225_600 * SECOND,
-        "sent_ns": SENT_NS,
-        "end_ns": SENT_NS + 10 * SECOND,
-        "status": Status.OK,
-        "http_status": 200,
-        "reached": True,
-        "prompt": "why is the sky blue?",
-        "response": "because",
-    }
-    return RequestTimeline(**(known | more))  # type: ignore[arg-type]
 
 
 def record_of(

@@ -3,29 +3,11 @@
 from array import array
 
 import pytest
+from timelines import SECOND, SENT_NS, timeline
 
 from melodi.daemon.service import service_of
 from melodi.energy.bins import Interval
 from melodi.energy.record import Status
-from melodi.inference.timeline import RequestTimeline
-
-SECOND = 1_000_000_000
-SENT_NS = 100 * SECOND
-
-
-def timeline(**more: object) -> RequestTimeline:
-    known: dict[str, object] = {
-        "id": "a",
-        "backend": "b",
-        "backend_kind": "vllm",
-        "wall_ns": 1_767_225_600 * SECOND,
-        "sent_ns": SENT_NS,
-        "end_ns": SENT_NS + 10 * SECOND,
-        "status": Status.OK,
-        "http_status": 200,
-        "reached": True,
-    }
-    return RequestTimeline(**(known | more))  # type: ignore[arg-type]
 
 
 def after_s(start: float, end: float) -> Interval:

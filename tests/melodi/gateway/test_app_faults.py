@@ -11,6 +11,7 @@ import pytest
 from gateways import FIRST, GENERATE, LAST, NDJSON, Setup, gateway, post
 from scripted_server import (
     CUT,
+    BrokenRecorder,
     MemoryRecorder,
     SeenRequest,
     Step,
@@ -27,7 +28,6 @@ from melodi.energy.record import Status
 from melodi.gateway.app import create_gateway
 from melodi.gateway.connection import BackendBroke
 from melodi.inference.request import Backend, BackendKind
-from melodi.inference.timeline import RequestTimeline
 
 
 def open_descriptors() -> int:
@@ -151,16 +151,11 @@ async def test_a_stale_connection_that_gave_one_byte_is_not_replaced() -> None:
 async def test_a_recorder_that_raises_breaks_no_traffic() -> None:
     """The answer comes whole when neither begin nor end can be recorded."""
 
-    class Broken:
-        def begin(self, timeline: RequestTimeline) -> None:
-            raise OSError("disk full")
-
-        def end(self, timeline: RequestTimeline) -> None:
-            raise OSError("disk full")
-
     async with scripted(NDJSON) as backend:
         app = create_gateway(
-            Backend(name="b", kind=BackendKind.OLLAMA, url=backend.url), Broken(), SystemClock()
+            Backend(name="b", kind=BackendKind.OLLAMA, url=backend.url),
+            BrokenRecorder(),
+            SystemClock(),
         )
         with served(app) as url:
             async with (

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from scripted_server import (
     CUT,
+    BrokenRecorder,
     MemoryRecorder,
     SeenRequest,
     Step,
@@ -306,16 +307,9 @@ async def test_as_many_are_in_flight_as_asked_and_one_failure_ends_no_other() ->
 async def test_a_recorder_that_raises_breaks_no_request() -> None:
     """Measuring may fail; inference goes on."""
 
-    class Broken:
-        def begin(self, timeline: RequestTimeline) -> None:
-            raise OSError("disk full")
-
-        def end(self, timeline: RequestTimeline) -> None:
-            raise OSError("disk full")
-
     async with (
         scripted(whole(BackendKind.OLLAMA)) as backend,
-        Dispatcher(Broken(), SystemClock()) as dispatcher,
+        Dispatcher(BrokenRecorder(), SystemClock()) as dispatcher,
     ):
         seen = await dispatcher.dispatch(request_to(backend.url, BackendKind.OLLAMA))
     assert seen.status is Status.OK
