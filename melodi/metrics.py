@@ -102,6 +102,10 @@ class Metrics:
         """Tell how MELODI's own cost is to be asked for: CPU time, and joules by domain."""
         self._own_cost.cpu_seconds, self._own_cost.joules = cpu_seconds, joules
 
+    def know_log(self, lines_lost: Callable[[], int]) -> None:
+        """Tell how the log of all processes is to be asked for the lines that it lost."""
+        self._own_cost.lines_lost = lines_lost
+
     def forget_collector(self, name: str) -> None:
         """Say no more of a collector that is read no more."""
         self._collector_up.remove(name)
@@ -147,11 +151,12 @@ class _Self(Collector):
     def __init__(self) -> None:
         self.cpu_seconds: Callable[[], float] = time.process_time
         self.joules: Callable[[], Mapping[str, float]] = dict
+        self.lines_lost: Callable[[], int] = lines_lost
 
     def collect(self) -> Iterator[Metric]:
         cpu = CounterMetricFamily(
             "melodi_self_cpu_seconds",
-            "CPU time of this process, and of the one that reads the meters where there is one",
+            "CPU time of MELODI's own processes: daemon, gateways, and meters where they have one",
         )
         cpu.add_metric([], self.cpu_seconds())
         yield cpu
@@ -166,5 +171,5 @@ class _Self(Collector):
         lost = CounterMetricFamily(
             "melodi_log_lines_lost", "Lines of the log that nobody took from stderr in time"
         )
-        lost.add_metric([], lines_lost())
+        lost.add_metric([], self.lines_lost())
         yield lost

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ App = Callable[..., Awaitable[None]]
 
 GRACE_SECONDS = 5
 KEEPALIVE_SECONDS = 5
+GARBAGE_THRESHOLDS = 5_000, 10, 100
+"""Of the three generations. Python's own (700 at first) are passed every few requests."""
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
@@ -22,6 +25,17 @@ def run(main: Coroutine[Any, Any, None]) -> None:
     import uvloop
 
     uvloop.run(main)
+
+
+def spare_what_stays() -> None:
+    """Let the garbage collector pass over what is there once the daemon answers.
+
+    Going through all modules again and again held up every stream for 80 ms.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GARBAGE_THRESHOLDS)
 
 
 def bind(address: str) -> socket.socket:

@@ -11,7 +11,7 @@ import psutil
 
 from benchmarks.gateway import litellm
 from benchmarks.gateway.daemon import daemon
-from benchmarks.gateway.processes import REPOSITORY, free_port, running
+from benchmarks.gateway.processes import REPOSITORY, family, free_port, running
 from benchmarks.gateway.wire import HOST
 
 DIRECT, MELODI, UNRECORDED = "direct", "MELODI", "MELODI, no recorder"
@@ -31,15 +31,13 @@ class Candidate:
 
     @property
     def cpu_seconds(self) -> float:
-        """CPU time that it has used, its threads included."""
-        if self.process is None:
-            return 0.0
-        used = self.process.cpu_times()
-        return float(used.user + used.system)
+        """CPU time that it has used, its threads and processes included."""
+        used = [one.cpu_times() for one in family(self.process)]
+        return float(sum(one.user + one.system for one in used))
 
     @property
     def memory_mib(self) -> float:
-        return 0.0 if self.process is None else float(self.process.memory_info().rss) / 2**20
+        return sum(float(one.memory_info().rss) for one in family(self.process)) / 2**20
 
 
 @contextlib.contextmanager

@@ -10,6 +10,8 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import psutil
+
 from benchmarks.gateway.wire import HOST
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -44,6 +46,11 @@ def running(
         finally:
             process.terminate()
             process.wait(30)
+
+
+def family(process: psutil.Process | None) -> list[psutil.Process]:
+    """A process and those that work for it now."""
+    return [] if process is None else [process, *process.children(recursive=True)]
 
 
 def wait_until(holds: Callable[[], bool], *, seconds: float) -> None:

@@ -87,7 +87,7 @@ def endurance(driver: Driver, melodi: Daemon, *, minutes: float) -> list[Target]
     driver.drive(Cell(melodi.gateway_port, CONNECTIONS, 1.0, streamed=False))
     melodi.settle()
     time.sleep(IDLE_SECONDS)
-    descriptors = melodi.process.num_fds()
+    descriptors = melodi.descriptors
     ends = time.monotonic() + minutes * MINUTE
     first = 0.0
     while time.monotonic() < ends:
@@ -95,11 +95,11 @@ def endurance(driver: Driver, melodi: Daemon, *, minutes: float) -> list[Target]
             driver.drive(Cell(melodi.gateway_port, CONNECTIONS, seconds, streamed))
         if not first and time.monotonic() > ends - (minutes - 1) * MINUTE:
             melodi.settle()
-            first = melodi.process.memory_info().rss
+            first = melodi.memory_bytes
     melodi.settle()
-    last = melodi.process.memory_info().rss
+    last = melodi.memory_bytes
     time.sleep(IDLE_SECONDS)
-    left = melodi.process.num_fds() - descriptors
+    left = melodi.descriptors - descriptors
     return [
         Target(f"memory after {minutes:g} minutes, to that after the first", last / first, 1.05),
         Target("open descriptors more than before", left, 0, unit=""),

@@ -114,7 +114,10 @@ class Bookkeeper:
         self._inbox.put(partial(self._on_begin, timeline, charge))
 
     def end(self, timeline: RequestTimeline) -> None:
-        """The request is over and its timeline complete."""
+        """The request is over and its timeline complete, which may be another object by now."""
+        pending = self._pending.get(timeline.id)
+        if pending is not None:
+            pending.timeline = timeline
         self._inbox.put(partial(self._on_end, timeline))
 
     def introduce(self, facts: DomainFacts) -> None:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import psutil
 
@@ -17,15 +17,21 @@ SHORTEST_SECONDS = 1.0
 
 
 class OwnCost:
-    """The CPU time of this process and of the one that reads the meters, and joules by it.
+    """The CPU time of this process and of those that work for it, and joules by it.
 
     An estimate: of what a processor or memory domain used above its idle power, the part that
     MELODI had of all busy CPU time (MEASUREMENT: 4, the share of a backend). What it adds to idle
     power itself is learned as idle, and is not in here.
     """
 
-    def __init__(self, sampler: Sampling, idle_watts: Callable[[], Mapping[str, float]]) -> None:
+    def __init__(
+        self,
+        sampler: Sampling,
+        others: Iterable[Callable[[], float]],
+        idle_watts: Callable[[], Mapping[str, float]],
+    ) -> None:
         self._sampler = sampler
+        self._others = tuple(others)
         self._idle_watts = idle_watts
         self._lock = threading.Lock()
         self._own_seconds = self.cpu_seconds()
@@ -35,7 +41,7 @@ class OwnCost:
 
     def cpu_seconds(self) -> float:
         """CPU time used so far, in seconds."""
-        return time.process_time() + self._sampler.cpu_seconds
+        return time.process_time() + sum(seconds() for seconds in self._others)
 
     def joules(self) -> dict[str, float]:
         """Joules used so far, by domain; those whose idle power is not known are not in it."""

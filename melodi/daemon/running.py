@@ -105,6 +105,7 @@ def _start(runtime: Runtime, stack: AsyncExitStack) -> None:
     stack.push_async_callback(asyncio.to_thread, runtime.discovery.stop)
     stack.push_async_callback(asyncio.to_thread, runtime.books.stop, BOOKS_GRACE_SECONDS)
     stack.push_async_callback(runtime.dispatcher.close)
+    stack.callback(runtime.telling.close)
     stack.callback(runtime.windows.close)
     runtime.sampler.start()
     runtime.books.start()

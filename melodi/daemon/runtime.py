@@ -25,6 +25,8 @@ from melodi.daemon.loaded import LoadedModels
 from melodi.daemon.meters import plan_of
 from melodi.daemon.own_cost import OwnCost
 from melodi.daemon.power import Power
+from melodi.daemon.telling import Telling
+from melodi.daemon.traffic import Traffic
 from melodi.daemon.windows import Windows
 from melodi.energy.ledger import Ledger
 from melodi.energy.policies import policies_for
@@ -34,6 +36,7 @@ from melodi.energy.window import UNKNOWN_REFRESH_NS
 from melodi.errors import ConfigError, StoreError
 from melodi.inference.dispatch import Dispatcher
 from melodi.inference.request import Backend, PromptRequest
+from melodi.logs import lines_lost
 from melodi.metrics import Metrics
 from melodi.sampling.apart import ApartSampler
 from melodi.sampling.process import MeterProcess
@@ -105,6 +108,8 @@ class Runtime:
             self.books, self.backends_known, clock=clock, on_steps=self.books.on_steps
         )
         self.dispatcher = Dispatcher(self.engines, clock)
+        self.telling = Telling(self.books)
+        self.traffic = Traffic(self.engines, self.telling, clock)
         self._introduce(domains)
 
     def _bookkeeper(self, spool: Spool) -> Bookkeeper:
@@ -143,8 +148,10 @@ class Runtime:
 
     def _introduce(self, domains: list[Domain]) -> None:
         """Tell the metrics whom to ask."""
-        cost = OwnCost(self.sampler, lambda: self.books.idle_watts)
+        others = (lambda: self.sampler.cpu_seconds, lambda: self.traffic.used.cpu_seconds)
+        cost = OwnCost(self.sampler, others, lambda: self.books.idle_watts)
         self.metrics.know_own_cost(cost.cpu_seconds, cost.joules)
+        self.metrics.know_log(lambda: lines_lost() + self.traffic.used.log_lines_lost)
         self.metrics.know_domains(domains)
         self.metrics.know_readiness(lambda: not self.faults())
         for station in self.sampler.stations:
@@ -238,7 +245,7 @@ class Runtime:
         return apart(self.settings.database.url, job)
 
     def faults(self) -> list[str]:
-        found = [*self.sampler.faults, *self.books.faults]
+        found = [*self.sampler.faults, *self.books.faults, *self.traffic.faults]
         if not self.sampler.domains:
             found.append("nothing can be measured on this host; see: melodi doctor")
         if self.writer.fault is not None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
@@ -17,14 +16,11 @@ from melodi.clock import Clock
 from melodi.config import Settings, load
 from melodi.daemon.running import books_lock, running
 from melodi.daemon.runtime import Runtime
+from melodi.daemon.traffic_process import Front
 from melodi.errors import ConfigError, MelodiError
-from melodi.gateway.app import create_gateway
-from melodi.serving import App, bind, serving, url_of
+from melodi.serving import bind, serving, spare_what_stays, url_of
 
 Place = tuple[str, str]
-
-GARBAGE_THRESHOLDS = 5_000, 10, 100
-"""Of the three generations. Python's own (700 at first) are passed every few requests."""
 
 log = structlog.get_logger(__name__)
 
@@ -96,7 +92,7 @@ async def served(
     meters, sampler, books, gateways and API. Stop: the same in reverse, so that streams end
     first, their energy is settled next, and the database closes last.
     """
-    places = {
+    wanted = {
         one.name: (f"gateway {one.name}", one.listen)
         for one in settings.backends
         if one.listen is not None
@@ -104,9 +100,9 @@ async def served(
     api_place = ("api", settings.api.listen)
     async with contextlib.AsyncExitStack() as stack:
         listeners = listeners or stack.enter_context(Listeners())
-        listeners.keep([api_place, *places.values()])
+        listeners.keep([api_place, *wanted.values()])
         try:
-            gateways = {name: listeners.on(place) for name, place in places.items()}
+            gateways = {name: listeners.on(place) for name, place in wanted.items()}
             api_listener = listeners.on(api_place)
         except ConfigError:
             # If another melodi holds the port, that it keeps these books says more.
@@ -116,30 +112,18 @@ async def served(
         runtime = await stack.enter_async_context(
             running(settings, clock=clock, probes=probes, api_url=api_url)
         )
-        apps: list[tuple[App, socket.socket]] = [
-            (
-                create_gateway(runtime.backend(name), runtime.engines, clock, books=runtime.books),
-                listener,
-            )
-            for name, listener in gateways.items()
-        ]
+        if gateways:
+            fronts = [Front(runtime.backend(name), one) for name, one in gateways.items()]
+            stack.push_async_callback(runtime.traffic.close)
+            await runtime.traffic.start(fronts)
         host = settings.api.listen.rpartition(":")[0].strip("[]")
-        apps.append((create_api(runtime, names=(host,)), api_listener))
-        await stack.enter_async_context(serving(apps))
+        api = create_api(runtime, names=(host,))
+        await stack.enter_async_context(serving([(api, api_listener)]))
+        # Both take no new work at once, and their streams share one grace time.
+        stack.callback(runtime.traffic.ask_to_stop)
         # Live streams have no end of their own: they end before the server waits for its clients.
         stack.callback(runtime.power.close)
         yield Served(runtime, api_url, {name: url_of(one) for name, one in gateways.items()})
-
-
-def spare_what_stays() -> None:
-    """Let the garbage collector pass over what is there once the daemon answers.
-
-    Going through all modules again and again held up every stream for 80 ms.
-    """
-    gc.unfreeze()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GARBAGE_THRESHOLDS)
 
 
 async def _next_settings(

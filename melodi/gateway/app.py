@@ -67,8 +67,6 @@ class Gateway:
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await self._upstream.close()
-        if self._teller is not None:
-            self._teller.close()
         self._reader.close()
         await send({"type": "lifespan.shutdown.complete"})
 

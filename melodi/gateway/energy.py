@@ -1,9 +1,7 @@
 """Tells a client that asked for it, in the answer itself, what the answer cost."""
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,23 +22,15 @@ ASKS = b"x-melodi-energy"
 WAIT = "wait"
 JOULES = b"x-energy-joules"
 METHOD = b"x-energy-method"
-PREVIEW_SECONDS = 0.5
-"""Books that take longer to say how a record stands are stuck, and nobody waits for them."""
 JOULES_PER_KWH = 3.6e6
 
 
 class Books(Protocol):
     """Who knows what requests cost."""
 
-    @property
-    def settle_seconds(self) -> float:
-        """How long after its end a request's energy is waited for."""
-        ...
-
-    async def wait_final(self, request_id: str, seconds: float) -> EnergyRecord | None: ...
-
-    def preview(self, request_id: str) -> EnergyRecord | None:
-        """The record as it stands; may take a while."""
+    async def energy(self, request_id: str) -> EnergyRecord | None:
+        """The record of a request that has ended, final where it is so in the settle time, else as
+        it stands; None where it is not known in time."""
         ...
 
 
@@ -53,17 +43,11 @@ class Head:
 
 
 class Teller:
-    """Asks the books on behalf of one gateway's clients; `close` it."""
+    """Asks the books on behalf of one gateway's clients."""
 
     def __init__(self, books: Books, clock: Clock) -> None:
         self._books = books
         self._clock = clock
-        # A thread of its own: books that are stuck must not use up those that resolve names.
-        self._thread = ThreadPoolExecutor(1, "melodi-energy")
-
-    def close(self) -> None:
-        """Wait for nobody."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def relay(
         self,
@@ -117,13 +101,7 @@ class Teller:
     async def _record(self, request_id: str) -> EnergyRecord | None:
         """The record, final or as it stands; None where the books cannot tell."""
         try:
-            final = await self._books.wait_final(request_id, self._books.settle_seconds)
-            if final is not None:
-                return final
-            asked = asyncio.get_running_loop().run_in_executor(
-                self._thread, self._books.preview, request_id
-            )
-            return await asyncio.wait_for(asked, PREVIEW_SECONDS)
+            return await self._books.energy(request_id)
         except Exception:
             logger.exception("the client of request %s is not told its energy", request_id)
             return None

@@ -1,7 +1,8 @@
 """What is seen of one request as it runs; gateway and dispatch fill it, the books read it."""
 
 from array import array
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from typing import Protocol
 
 from melodi.energy.record import Status
@@ -67,6 +68,21 @@ class RequestTimeline:
     prefill_seconds: float | None = None
     decode_seconds: float | None = None
     """Prefill and decode as the backend itself reports them; None where it does not."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # A third of what copying it field by field, name by name, would take.
+        return _again, _values_of(self)
+
+
+_NAMES = tuple(one.name for one in fields(RequestTimeline))
+_values_of = attrgetter(*_NAMES)
+
+
+def _again(*values: object) -> RequestTimeline:
+    timeline = RequestTimeline.__new__(RequestTimeline)
+    for name, value in zip(_NAMES, values, strict=True):
+        setattr(timeline, name, value)
+    return timeline
 
 
 class Recorder(Protocol):

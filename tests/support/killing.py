@@ -110,14 +110,14 @@ def settle(folder: Path, backend_url: str) -> Shell:
 
 
 async def live_and_die(shell: Shell, number: int, seconds: float) -> Life:
-    """Start the daemon, load it for so long or until a request is owed, kill it."""
+    """Start the daemon, load it for so long or until requests are owed and final, kill it."""
     start = time.monotonic()
     with daemon(shell) as (process, urls):
         life = Life(number, time.monotonic() - start)
         async with clients(life, *urls):
             await asyncio.sleep(seconds)
             life.killed_at = time.monotonic()
-            while not life.owed():
+            while not (life.owed() and life.acknowledged):
                 await asyncio.sleep(0.1)
                 life.killed_at = time.monotonic()
             process.kill()

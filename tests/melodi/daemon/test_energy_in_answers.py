@@ -22,7 +22,7 @@ PATHS = {"ollama": "/api/chat", "vllm": "/v1/chat/completions"}
 @pytest.fixture(autouse=True)
 def patient_gateway(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a slow machine, too, it is told what the books know."""
-    monkeypatch.setattr("melodi.gateway.energy.PREVIEW_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr("melodi.daemon.telling.PREVIEW_SECONDS", PATIENCE_SECONDS)
 
 
 def body(kind: str, *, stream: bool) -> dict[str, Any]:

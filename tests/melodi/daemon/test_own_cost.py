@@ -17,12 +17,12 @@ class Host:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.curves = {name: curve(name, kind) for name, kind in KINDS.items()}
         self.cpu_seconds = 0.0
-        """Of the process that reads the meters."""
+        """Of the processes that work for this one."""
         self.idle: dict[str, float] = {"package:0": 40.0, "gpu:a": 50.0}
         self._busy, self._own, self._at_ns = 0.0, 0.0, 0
         monkeypatch.setattr("melodi.daemon.own_cost.psutil.cpu_times", self._times)
         monkeypatch.setattr("melodi.daemon.own_cost.time.process_time", lambda: self._own)
-        self.cost = OwnCost(self, lambda: self.idle)  # type: ignore[arg-type]
+        self.cost = OwnCost(self, [lambda: self.cpu_seconds], lambda: self.idle)  # type: ignore[arg-type]
 
     def pass_time(self, seconds: int, *, busy: float, own: float, watts: float) -> None:
         self._busy, self._own = self._busy + busy, self._own + own

@@ -3,7 +3,6 @@
 import asyncio
 import gzip
 import json
-import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -68,39 +67,21 @@ FIRST = b'{"model":"m","response":"a","done":false}\n'
 class Books:
     """Knows one record, which stays as it stands; notes whether the request had ended."""
 
-    settle_seconds = 0.01
-
     def __init__(self, record: EnergyRecord | None = RECORD) -> None:
         self.record = record
         self.recorder = MemoryRecorder()
         self.ended_when_asked: list[int] = []
 
-    async def wait_final(self, request_id: str, seconds: float) -> EnergyRecord | None:
+    async def energy(self, _: str) -> EnergyRecord | None:
         self.ended_when_asked.append(len(self.recorder.ended))
-        await asyncio.sleep(seconds)
-        return None
-
-    def preview(self, request_id: str) -> EnergyRecord | None:
         return self.record
 
 
 class Broken(Books):
     """Fails whatever it is asked."""
 
-    async def wait_final(self, request_id: str, seconds: float) -> EnergyRecord | None:
+    async def energy(self, _: str) -> EnergyRecord | None:
         raise RuntimeError("a bug")
-
-
-class Stuck(Books):
-    """Never comes to an answer while it is held."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.goes_on = threading.Event()
-
-    def preview(self, request_id: str) -> EnergyRecord | None:
-        self.goes_on.wait(60)
-        return None
 
 
 @asynccontextmanager
@@ -150,7 +131,7 @@ async def test_a_final_record_is_told_as_final_and_an_estimate_as_one() -> None:
     """The method says what the figure is."""
 
     class Quick(Books):
-        async def wait_final(self, request_id: str, seconds: float) -> EnergyRecord | None:
+        async def energy(self, _: str) -> EnergyRecord | None:
             return replace(RECORD, provisional=False, quality=Quality.ESTIMATED)
 
     async with (
@@ -353,26 +334,13 @@ async def test_energy_that_nobody_knows_is_null_and_fails_nothing(books: Books) 
     assert without_energy(body, UNKNOWN) == ANSWER
 
 
-async def test_books_that_are_stuck_hold_up_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several answers come whole while not one of them can be reckoned."""
-    monkeypatch.setattr("melodi.gateway.energy.PREVIEW_SECONDS", 0.05)
-    books = Stuck()
-    async with gateway([response(ANSWER)], books) as (client, _):
-
-        async def body() -> bytes:
-            async with client.post("/api/generate", data=PLAIN) as answer:
-                return await answer.read()
-
-        bodies = await asyncio.gather(*(body() for _ in range(5)))
-        books.goes_on.set()
-    assert [without_energy(one, UNKNOWN) for one in bodies] == [ANSWER] * 5
-
-
 async def test_a_client_that_leaves_while_it_waits_leaves_a_whole_record() -> None:
     """The answer had ended; that nobody took it does not change what it was."""
 
     class Slow(Books):
-        settle_seconds = 60
+        async def energy(self, _: str) -> EnergyRecord | None:
+            await asyncio.sleep(60)
+            return None
 
     books = Slow()
     async with gateway([response(ANSWER)], books) as (client, backend):

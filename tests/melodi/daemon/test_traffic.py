@@ -1,0 +1,128 @@
+"""The process that passes traffic on: what becomes of requests when a process stops or dies."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psutil
+import pytest
+from killing import daemon as running_daemon
+from killing import settle, simulator, stored
+from waiting import PATIENCE_SECONDS, until
+
+from melodi.clock import SystemClock
+from melodi.daemon.serve import Served, served
+from melodi.energy.record import Status
+from melodi.errors import BackendError
+
+BODY = {"model": "simulated", "prompt": "Tell.", "stream": True, "ignore_eos": True}
+STREAMS = 30
+
+one_kind = pytest.mark.parametrize("stage", ["vllm"], indirect=True)
+
+
+def passers(daemon: int) -> Sequence[psutil.Process]:
+    """The processes that pass traffic on for this daemon."""
+    children = psutil.Process(daemon).children()
+    return [one for one in children if "melodi.gateway.child" in one.cmdline()]
+
+
+async def stream(session: aiohttp.ClientSession, url: str, *, tokens: int) -> tuple[str, bytes]:
+    """One answer, and the id of its record."""
+    body = BODY | {"max_tokens": tokens, "min_tokens": tokens}
+    async with session.post(f"{url}/v1/completions", json=body) as answer:
+        assert answer.status == 200
+        return answer.headers["X-Melodi-Request-Id"], await answer.read()
+
+
+@one_kind
+async def test_when_it_dies_its_requests_have_ended_and_the_next_client_is_served(
+    daemon: Served,
+) -> None:
+    """A stream is cut and recorded so; readiness says why until there is another process."""
+    runtime, url = daemon.runtime, daemon.gateway_urls["sim"]
+    async with aiohttp.ClientSession() as session:
+        body = BODY | {"max_tokens": 2_000, "min_tokens": 2_000}
+        async with session.post(f"{url}/v1/completions", json=body) as answer:
+            assert answer.status == 200
+            name = answer.headers["X-Melodi-Request-Id"]
+            await answer.content.readany()
+            (first,) = passers(os.getpid())
+            await until(lambda: runtime.books.in_flight)
+            first.kill()
+            with pytest.raises(aiohttp.ClientError):
+                await answer.read()
+        await until(lambda: any("has ended (exit code -9)" in one for one in runtime.faults()))
+        record = await runtime.final(name, PATIENCE_SECONDS)
+        assert record.status is Status.ERROR
+        assert "MELODI's process" in (record.error or "")
+        assert record.duration_seconds is not None
+        name, text = await stream(session, url, tokens=3)
+        assert text.endswith(b"[DONE]\n\n")
+    assert runtime.faults() == []
+    assert (await runtime.final(name, PATIENCE_SECONDS)).status is Status.OK
+    (second,) = passers(os.getpid())
+    assert second.pid != first.pid
+
+
+@one_kind
+async def test_what_it_uses_is_melodis_own(daemon: Served) -> None:
+    """Its CPU time is in MELODI's, and stays there when another process takes its place."""
+    runtime = daemon.runtime
+    async with aiohttp.ClientSession() as session:
+        await stream(session, daemon.gateway_urls["sim"], tokens=3)
+        await until(lambda: runtime.traffic.used.cpu_seconds > 0)
+        before = runtime.traffic.used.cpu_seconds
+        passers(os.getpid())[0].kill()
+        await until(runtime.faults)
+        await stream(session, daemon.gateway_urls["sim"], tokens=3)
+        await until(lambda: runtime.traffic.used.cpu_seconds > before)
+
+
+async def test_a_daemon_that_stands_still_holds_up_no_stream(tmp_path: Path) -> None:
+    """Stopped by a signal while streams begin, run and end; awake again it records them all."""
+    with simulator() as backend:
+        shell = settle(tmp_path, backend)
+        with running_daemon(shell) as (process, (_, gateway)):
+            async with aiohttp.ClientSession() as session:
+                os.kill(process.pid, signal.SIGSTOP)
+                try:
+                    passing = [stream(session, gateway, tokens=20) for _ in range(STREAMS)]
+                    answers = await asyncio.gather(*passing)
+                finally:
+                    os.kill(process.pid, signal.SIGCONT)
+            assert all(text.endswith(b"[DONE]\n\n") for _, text in answers)
+            process.terminate()
+            assert await asyncio.to_thread(process.wait, PATIENCE_SECONDS) == 0
+        records = {one.id: one for one in stored(tmp_path)}
+        assert records.keys() == {name for name, _ in answers}
+        assert all(one.status is Status.OK for one in records.values())
+        assert all(one.output_tokens == 20 for one in records.values())
+
+
+async def test_it_ends_with_its_daemon_and_not_before(tmp_path: Path) -> None:
+    """Signals for the whole group of a terminal or a service are left to the daemon."""
+    with simulator() as backend, running_daemon(settle(tmp_path, backend)) as (process, _):
+        (passer,) = passers(process.pid)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            passer.send_signal(number)
+        with pytest.raises(psutil.TimeoutExpired):
+            passer.wait(0.2)
+        process.kill()
+        passer.wait(PATIENCE_SECONDS)
+
+
+@one_kind
+async def test_a_process_that_cannot_be_started_is_said(
+    stage: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The daemon does not begin without it."""
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(BackendError, match="passes traffic on has ended at once"):
+        async with served(stage.settings, clock=SystemClock(), probes=stage.probes()):
+            pass
