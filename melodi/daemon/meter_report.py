@@ -33,7 +33,7 @@ def listen(found: Probe, clock: Clock, sleep: Callable[[float], None]) -> dict[s
 
 def seen_by(curve: EnergyCurve, now_ns: int) -> Refresh:
     """What the latest edges of a running daemon's curve tell of its domain."""
-    times = [edge.at_ns for edge in curve.edges[-EDGES_LOOKED_AT:]]
+    times = [edge.at_ns for edge in curve.edges.latest(EDGES_LOOKED_AT)]
     lengths = [later - earlier for earlier, later in pairwise(times)]
     power = latest_power(curve, now_ns)
     return Refresh(

@@ -9,7 +9,7 @@ import psutil
 from collectors.base import Kind
 from melodi.clock import NS_PER_SECOND
 from melodi.energy.bins import UJ_PER_JOULE
-from melodi.energy.window import Edge
+from melodi.energy.edges import Edge
 from melodi.sampling.sampler import Sampling
 
 SHORTEST_SECONDS = 1.0

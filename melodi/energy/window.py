@@ -1,41 +1,18 @@
 """The energy of a stretch of time on one energy curve, with its bounds and how far to trust it."""
 
-from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from math import inf
-from operator import attrgetter
 
 from collectors.base import Domain, Measure, Origin
 from melodi.energy.bins import NS_PER_SECOND, UJ_PER_JOULE
+from melodi.energy.edges import Edge, Edges
 from melodi.energy.record import Quality
 from melodi.energy.tally import INTERPOLATED_REFRESHES, MEASURED_REFRESHES
 
 UNKNOWN_REFRESH_NS = 100_000_000
 """Assumed where a sensor does not tell its refresh: the slowest known of NVML's."""
-_AT = attrgetter("at_ns")
-
-
-@dataclass(frozen=True, slots=True)
-class Edge:
-    """A point of the curve: `total_uj` had been used at `at_ns`, give or take `half_width_ns`."""
-
-    at_ns: int
-    half_width_ns: int
-    total_uj: int
-    unmeasured_ns: int = 0
-    """How long nobody measured before it, at most; `total_uj` holds nothing of that time."""
-    stalls: int = 0
-    """How many bins before it were stalled or unmeasured."""
-
-    @property
-    def earliest_ns(self) -> int:
-        return self.at_ns - self.half_width_ns
-
-    @property
-    def latest_ns(self) -> int:
-        return self.at_ns + self.half_width_ns
 
 
 class Missing(StrEnum):
@@ -87,24 +64,27 @@ class Cut:
         return low_uj, max(low_uj, high_uj)
 
 
-def cut(edges: Sequence[Edge], at_ns: int) -> Cut | Missing:
+def cut(edges: Edges, at_ns: int) -> Cut | Missing:
     """The place of a moment among edges in order of time, by bisection; or why it has none."""
     end = len(edges)
-    if end == 0 or edges[-1].at_ns <= at_ns:
+    if end == 0 or edges[end - 1].at_ns <= at_ns:
         return Missing.AFTER
-    after = bisect_right(edges, at_ns, 0, end, key=_AT)
+    after = edges.after(at_ns)
     if after == 0:
         return Missing.BEFORE
     first, last = after - 1, after
-    while edges[first].latest_ns > at_ns:
-        first -= 1
-        if first < 0:
+    before, behind = around = [edges[first], edges[last]]
+    while around[0].latest_ns > at_ns:
+        if first == 0:
             return Missing.BEFORE
-    while edges[last].earliest_ns < at_ns:
+        first -= 1
+        around.insert(0, edges[first])
+    while around[-1].earliest_ns < at_ns:
         last += 1
         if last == end:
             return Missing.AFTER
-    return Cut(at_ns, tuple(edges[first : last + 1]), edges[after - 1], edges[after])
+        around.append(edges[last])
+    return Cut(at_ns, tuple(around), before, behind)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

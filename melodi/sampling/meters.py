@@ -3,7 +3,8 @@
 from collectors.base import Domain, Measure, Reading
 from collectors.counter import Counter, GapReason
 from melodi.energy.bins import NS_PER_SECOND, Bin
-from melodi.energy.window import UNKNOWN_REFRESH_NS, Cut, Edge, Missing, cut
+from melodi.energy.edges import Edge, Edges
+from melodi.energy.window import UNKNOWN_REFRESH_NS, Cut, Missing, cut
 
 EDGES_KEPT = 20_000
 """At least; twice as many at most: 17 to 33 minutes of a sensor read 20 times a second."""
@@ -20,7 +21,7 @@ class EnergyCurve:
 
     def __init__(self, domain: Domain) -> None:
         self.domain = domain
-        self.edges: list[Edge] = []
+        self.edges = Edges()
         self._counter = _counter_of(domain)
         self._anew: tuple[int, str] | None = None
         self._polled_ns: int | None = None
@@ -117,7 +118,7 @@ class EnergyCurve:
     def _append(
         self, at_ns: int, half_width_ns: int, energy_uj: int | None, reason: str | None = None
     ) -> Bin | None:
-        last = self.edges[-1] if self.edges else None
+        last = self.edges.last
         stalled, self._stalled = self._stalled, False
         if last is None:
             self.edges.append(Edge(at_ns, half_width_ns, 0))
@@ -128,7 +129,7 @@ class EnergyCurve:
             unmeasured_ns += at_ns + half_width_ns - last.earliest_ns
         self.edges.append(Edge(at_ns, half_width_ns, total_uj, unmeasured_ns, stalls))
         if len(self.edges) > 2 * EDGES_KEPT:
-            self.edges = self.edges[-EDGES_KEPT:]
+            self.edges = self.edges.latest(EDGES_KEPT)
         return Bin(
             domain=self.domain.name,
             start_ns=last.at_ns,

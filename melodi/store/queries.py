@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -16,6 +16,7 @@ _EQUAL = (
     *("host", "backend", "model", "campaign", "task", "status", "quality"),
     *("footprint", "origin"),
 )
+_IDS_AT_ONCE = 1 << 9
 
 
 class BadQuery(StoreError):
@@ -51,6 +52,18 @@ class Page:
 
     items: tuple[EnergyRecord, ...]
     next_cursor: str | None
+
+
+def of_ids(ids: Sequence[str]) -> Iterator[sa.ColumnElement[bool]]:
+    """Conditions that find the requests of these ids, some each, in statements of few lengths.
+
+    A driver keeps each length prepared, so each asks for a power of two, the last id again and
+    again where there are fewer.
+    """
+    for start in range(0, len(ids), _IDS_AT_ONCE):
+        some = list(ids[start : start + _IDS_AT_ONCE])
+        length = 1 << (len(some) - 1).bit_length()
+        yield requests.c.id.in_(some + some[-1:] * (length - len(some)))
 
 
 def parse_tag(text: str) -> tuple[str, str]:

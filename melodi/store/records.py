@@ -17,13 +17,19 @@ from melodi.store.books import Audit, LedgerBy, LedgerLine, read_audit, read_led
 from melodi.store.database import reading
 from melodi.store.kept import Kept, forget_kept, to_kept_row
 from melodi.store.loaded import LoadedMinute, keep_loaded, read_model_ledger
-from melodi.store.queries import Page, RequestFilter, conditions, encode_cursor, select_page
+from melodi.store.queries import (
+    Page,
+    RequestFilter,
+    conditions,
+    encode_cursor,
+    of_ids,
+    select_page,
+)
 from melodi.store.rollups import count_records
 from melodi.store.rows import put_records, to_record
 from melodi.store.schema import domains, hosts, kept_minutes, ledger_minutes, requests
 
 MAX_PAGE = 1000
-_IDS_PER_QUERY = 1000
 _ROWS_AT_ONCE = 10_000
 _ROWS_AT_A_TIME = 50
 """In a statement: its parameters are made without letting go of the interpreter, which holds up
@@ -280,8 +286,8 @@ def read_some(
         seen.add(row["id"])
         yield to_record(row)
     left = [id_ for id_ in ids if id_ not in seen]
-    for start in range(0, len(left), _IDS_PER_QUERY):
-        some = sa.select(requests).where(requests.c.id.in_(left[start : start + _IDS_PER_QUERY]))
+    for these in of_ids(left):
+        some = sa.select(requests).where(these)
         yield from map(to_record, connection.execute(some).mappings())
 
 
@@ -300,12 +306,11 @@ def _replaces(new: EnergyRecord, old: "EnergyRecord | sa.Row[tuple[object]] | No
 
 
 def _stored(connection: sa.Connection, ids: Sequence[str]) -> dict[str, sa.Row[tuple[object]]]:
-    """What is there already of these ids, in pieces that fit into one statement."""
+    """What is there already of these ids."""
     columns = (requests.c.id, requests.c.seq, requests.c.provisional, requests.c.revision)
     found: dict[str, sa.Row[tuple[object]]] = {}
-    for start in range(0, len(ids), _IDS_PER_QUERY):
-        wanted = requests.c.id.in_(ids[start : start + _IDS_PER_QUERY])
-        found |= {row.id: row for row in connection.execute(sa.select(*columns).where(wanted))}
+    for these in of_ids(ids):
+        found |= {row.id: row for row in connection.execute(sa.select(*columns).where(these))}
     return found
 
 

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from melodi.energy.record import EnergyRecord
 from melodi.store import dialect
 from melodi.store.measures import AMOUNTS, INPUTS, Tally, negated, tally, total
+from melodi.store.queries import of_ids
 from melodi.store.schema import requests, rollups
 
 KEY = ("host", "hour", "backend", "model", "footprint", "origin", "quality", "policy")
@@ -19,7 +20,6 @@ SECONDS_PER_HOUR = 3600
 
 _PUT = dialect.insert_or_replace(rollups, key=KEY)
 _OF_REQUEST = tuple(name for name in KEY if name != "hour")
-_IDS_PER_QUERY = 1000
 _COUNTED_AT_ONCE = 250
 
 _KEY_OF = attrgetter("started_at", *_OF_REQUEST)
@@ -81,9 +81,8 @@ def _key_of(row: "EnergyRecord | sa.Row[Any]") -> Key:
 
 def _read(connection: sa.Connection, ids: Sequence[str]) -> Iterator[tuple[Key, Values]]:
     columns = [requests.c[name] for name in (*_OF_REQUEST, "started_at", *INPUTS)]
-    for start in range(0, len(ids), _IDS_PER_QUERY):
-        wanted = requests.c.id.in_(ids[start : start + _IDS_PER_QUERY])
-        for row in connection.execute(sa.select(*columns).where(wanted)):
+    for these in of_ids(ids):
+        for row in connection.execute(sa.select(*columns).where(these)):
             yield _key_of(row), _INPUTS_OF(row)
 
 

@@ -20,6 +20,7 @@ _PUT = dialect.insert_or_replace(requests, key=["id"])
 _COMBINATIONS_KEPT = 100
 _MOST_PARAMETERS = 999
 """That any SQLite takes in one statement."""
+_PORTIONS = (24, 16, 8, 4, 2, 1)
 
 _Convert = Callable[[Any], Any]
 
@@ -46,10 +47,20 @@ def put_records(
         connection.exec_driver_sql(statement, [dict(zip(known, row, strict=True)) for row in rows])
         return
     # SQLite's driver lets go of the interpreter for each statement, and has to get it back.
-    at_once = max(1, _MOST_PARAMETERS // len(order))
-    for start in range(0, len(rows), at_once):
-        some = rows[start : start + at_once]
-        connection.exec_driver_sql(_of_rows(statement, len(some)), tuple(chain(*some)))
+    start = 0
+    for count in _portions(len(rows), most=max(1, _MOST_PARAMETERS // len(order))):
+        some = chain(*rows[start : start + count])
+        connection.exec_driver_sql(_of_rows(statement, count), tuple(some))
+        start += count
+
+
+def _portions(rows: int, *, most: int) -> Iterator[int]:
+    """So many rows in portions of few sizes, for each of which a statement is kept prepared."""
+    sizes = (most, *(one for one in _PORTIONS if one < most))
+    while rows:
+        size = next(one for one in sizes if one <= rows)
+        yield size
+        rows -= size
 
 
 @lru_cache(_COMBINATIONS_KEPT)

@@ -7,6 +7,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from collectors.base import Domain, Kind, Measure, Origin, Reading
+from melodi.energy.edges import Edge, Edges
 from melodi.energy.record import Quality
 from melodi.energy.window import Missing, WindowEnergy, summable, total_joules, window_energy
 from melodi.sampling.meters import EnergyCurve
@@ -238,3 +239,18 @@ def test_edges_are_bounded_and_a_cut_taken_before_they_were_forgotten_still_serv
     found = window_energy(curve.domain, start, curve.cut(8_500 * MS), summable=True)
     assert found.joules == pytest.approx(800)
     assert found.quality is Quality.MEASURED
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 2**62)] * 5)), st.integers(1, 9))
+def test_edges_come_back_as_they_were(numbers: list[tuple[int, ...]], count: int) -> None:
+    """As numbers in a row they are what they were as objects, from either end and in part."""
+    told = [Edge(*one) for one in numbers]
+    edges = Edges()
+    for one in told:
+        edges.append(one)
+    assert list(edges) == told
+    assert [edges[-k - 1] for k in range(len(edges))] == told[::-1]
+    assert list(edges.latest(count)) == told[-count:]
+    assert edges.latest(count).last == edges.last == (told[-1] if told else None)
+    with pytest.raises(IndexError):
+        edges[len(told)]
