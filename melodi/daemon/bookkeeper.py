@@ -42,6 +42,8 @@ MOST_UNPACED = 8
 MANY_WAITING = 300
 """Facts in the inbox, beyond which there is no time to rest."""
 WRITER_BACKLOG = 100
+MOST_WAITING = 50_000
+"""Facts in the inbox, beyond which nobody reads them: requests that come have no record."""
 
 log = structlog.get_logger(__name__)
 
@@ -79,6 +81,7 @@ class Bookkeeper:
         self._conditions: dict[str, Conditions] = {}
         self._stopping = threading.Event()
         self._fault: str | None = None
+        self._has_refused = False
         self._thread = threading.Thread(target=self._run, name="melodi-books", daemon=True)
         self.idle_watts: Mapping[str, float] = ledger.idle_watts
         """What has been learned of each domain's idle power."""
@@ -92,8 +95,10 @@ class Bookkeeper:
                 f"begin lines cannot be written: {self._spool.fault}; make room there, or else "
                 "a kill loses the requests that run"
             )
-        if self._thread.ident is not None and not self._thread.is_alive():
+        if self._has_died:
             found.append("the bookkeeper has stopped: records stay provisional; restart melodi")
+        if self._has_refused:
+            found.append("the books were full: requests that came then have no record; see the log")
         return found
 
     @property
@@ -107,7 +112,10 @@ class Bookkeeper:
         return self._ledger.settle_ns / NS_PER_SECOND
 
     def begin(self, timeline: RequestTimeline) -> None:
-        """A request was sent."""
+        """A request was sent. It has no record where the books are full."""
+        if self._is_full:
+            self._has_refused = True
+            return
         # Meters and processes may come before it is taken in: it is charged to what is known now.
         charge = self._backends.charge(timeline.backend, timeline.model)
         self._pending.add(Pending(timeline, charge))
@@ -118,7 +126,7 @@ class Bookkeeper:
         pending = self._pending.get(timeline.id)
         if pending is not None:
             pending.timeline = timeline
-        self._inbox.put(partial(self._on_end, timeline))
+            self._inbox.put(partial(self._on_end, timeline))
 
     def introduce(self, facts: DomainFacts) -> None:
         """A domain is measured from now on, or by another meter."""
@@ -126,15 +134,15 @@ class Bookkeeper:
 
     def on_sample(self, sample: Sample) -> None:
         """A beat of the sampler."""
-        self._inbox.put(partial(self._on_sample, sample))
+        self._hear(partial(self._on_sample, sample))
 
     def on_usage(self, usage: Usage) -> None:
         """What parts the backends had in a domain's work for a while."""
-        self._inbox.put(partial(self._on_usage, usage))
+        self._hear(partial(self._on_usage, usage))
 
     def on_steps(self, told: EngineSteps) -> None:
         """What a backend's engine did for a while."""
-        self._inbox.put(partial(self._on_steps, told))
+        self._hear(partial(self._on_steps, told))
 
     def preview(self, request_id: str) -> EnergyRecord | None:
         """The record of a request that is not final in the database; else None. May take a while.
@@ -170,6 +178,20 @@ class Bookkeeper:
         self._thread.join(timeout=5)
         while self._turn(self._clock.monotonic_ns() + LATEST_NS, last=True):
             pass
+
+    def _hear(self, fact: Callable[[], None]) -> None:
+        # A sample that is left out would leave its joules in no account: as long as the thread
+        # lives, it may still get to it.
+        if not (self._is_full and self._has_died):
+            self._inbox.put(fact)
+
+    @property
+    def _has_died(self) -> bool:
+        return self._thread.ident is not None and not self._thread.is_alive()
+
+    @property
+    def _is_full(self) -> bool:
+        return self._inbox.qsize() >= MOST_WAITING
 
     def _run(self) -> None:
         wait_seconds = TURN_SECONDS

@@ -22,6 +22,7 @@ from melodi.store.queries import RequestFilter
 from melodi.store.records import RecordStore
 
 CLOCK = SystemClock()
+DEVICE = "gpu:SIMULATED-0"
 STREAMS = 100
 TOKENS = 40
 CREATED = re.compile(rb'"created":\d+')
@@ -149,6 +150,36 @@ async def test_a_hundred_streams_are_whole_while_it_is_broken(
     found = RecordStore(engine).page(RequestFilter(), limit=1000).items
     engine.dispose()
     assert len(found) == STREAMS
+    assert all(one.status == "ok" and not one.provisional for one in found)
+
+
+async def test_dead_books_take_no_more_than_they_have_room_for(
+    stage: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits for them is bounded and said; what passes through is what it would have been."""
+    room = STREAMS // 2
+    async with streams(stage.simulator.url) as direct:
+        expected = await direct
+    with as_other_kind(stage) as settings:
+        async with served(settings, clock=CLOCK, probes=stage.probes()) as daemon:
+            books = daemon.runtime.books
+            await until(lambda: not daemon.runtime.faults())
+            monkeypatch.setattr("melodi.daemon.bookkeeper.MOST_WAITING", room)
+            with monkeypatch.context() as patch:
+                kill_books(daemon.runtime, patch)
+                await until(lambda: not books._thread.is_alive())
+                async with streams(daemon.gateway_urls["sim"]) as passing:
+                    assert await passing == expected
+                beats = daemon.runtime.sampler.curves[DEVICE].edges
+                seen = len(beats)
+                await until(lambda: len(beats) > seen + 3)
+                # Whoever was taken in may also end.
+                assert books._inbox.qsize() <= 2 * room
+                assert await told(daemon.api_url, "requests that came then have no record")
+    engine = open_engine(stage.settings.database.url)
+    found = RecordStore(engine).page(RequestFilter(), limit=1000).items
+    engine.dispose()
+    assert 0 < len(found) <= room
     assert all(one.status == "ok" and not one.provisional for one in found)
 
 
