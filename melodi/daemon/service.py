@@ -1,17 +1,14 @@
 """When a finished request was in service, by what its backend tells and what was seen."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from melodi.clock import NS_PER_SECOND
 from melodi.energy.bins import Interval, Span
-from melodi.energy.work import Work
+from melodi.energy.work import Work, are_shown
 from melodi.inference.timeline import RequestTimeline
 
 LOAD_FLOOR_NS = NS_PER_SECOND // 10
 """Ollama reports a few ms of load for a warm model: only longer ones are a load."""
-SHOWN_PART = 0.5
-"""Pieces that arrive within a smaller part of the time of decoding were held up on the way."""
 
 
 def service_of(timeline: RequestTimeline) -> Span | None:
@@ -46,7 +43,7 @@ def service_of(timeline: RequestTimeline) -> Span | None:
         output_tokens=timeline.output_tokens,
         arrivals_ns=timeline.chunk_ns,
     )
-    if phases is not None and not phases.are_shown_by(timeline.chunk_ns):
+    if phases is not None and not are_shown(timeline.chunk_ns, made_in_ns=phases.decoding_ns):
         work = None if work is None else work.unseen
         first_ns, end_ns = phases.first_ns, phases.end_ns
     elif work is not None and not work.is_seen:
@@ -82,11 +79,9 @@ class _Phases:
     """When its first token was made."""
     end_ns: int
 
-    def are_shown_by(self, arrivals_ns: Sequence[int]) -> bool:
-        """Whether its pieces arrived about as its tokens were made; no: it came whole, or late."""
-        if len(arrivals_ns) < 2:
-            return False
-        return arrivals_ns[-1] - arrivals_ns[0] >= SHOWN_PART * (self.end_ns - self.first_ns)
+    @property
+    def decoding_ns(self) -> int:
+        return self.end_ns - self.first_ns
 
 
 def _phases(timeline: RequestTimeline, end_ns: int) -> _Phases | None:

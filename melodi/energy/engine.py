@@ -8,11 +8,13 @@ import numpy as np
 
 from melodi.energy.bins import NS_PER_SECOND, Bin, Interval, Span
 from melodi.energy.steps import non_negative_fit
-from melodi.energy.work import PREFILL_PACE, Work
+from melodi.energy.work import PREFILL_PACE, Work, are_shown
 
 LATELY_NS = 10 * NS_PER_SECOND
 """An engine that has told nothing for so long is not waited for any more."""
 PATIENCE_NS = 5 * NS_PER_SECOND
+"""So long is waited for what it did: readings further apart tell nothing, because too much may
+have happened between them that nobody here knows of."""
 KEPT = 2_000
 LEARNT_FROM_NS = NS_PER_SECOND // 2
 """Shorter stretches hold too few steps to tell how long one took."""
@@ -25,8 +27,6 @@ STRETCHES_TO_TRUST = 3
 """A pace that was learned from fewer is mostly the guess."""
 QUEUED_STEPS = 10
 """A first token so many steps after the earliest time for it shows that its request waited."""
-HELD_UP_PART = 0.5
-"""Pieces that follow one another in a smaller part of a step were held up on the way."""
 FEW_PIECES = 10
 """Fewer may come together by chance."""
 
@@ -168,9 +168,8 @@ class StepLog:
         arrivals = work.arrivals_ns
         if len(arrivals) < FEW_PIECES:
             return True
-        apart_ns = (arrivals[-1] - arrivals[0]) / (len(arrivals) - 1)
         step_ns = self._step_ns(arrivals[-1])
-        return step_ns is None or apart_ns >= HELD_UP_PART * step_ns
+        return step_ns is None or are_shown(arrivals, made_in_ns=step_ns * (len(arrivals) - 1))
 
     def _step_ns(self, at_ns: int) -> float | None:
         """How long a step took then, or lately before; None: nothing was told."""

@@ -1,7 +1,7 @@
 """The tokens of requests in time: what a policy weighs."""
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from melodi.energy.columns import Vector
@@ -13,6 +13,8 @@ Only the place of the prefill inside the service hangs on it, not its weight.
 """
 WAIT_STEPS = 0.5
 """A request that arrives waits for the step that runs: half of one, on average."""
+SHOWN_PART = 0.5
+"""Pieces that arrive within a smaller part of the time that they took were held up on the way."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,3 +98,13 @@ class Tokens:
     """Engine steps that each was in, as far as `steps` is known."""
     steps: float
     """Engine steps of the bin; 0 where nothing streamed in it, which leaves them unknown."""
+
+
+def are_shown(arrivals_ns: Sequence[int], *, made_in_ns: float) -> bool:
+    """Whether pieces arrived about as they were made; no: they came whole, or were held up.
+
+    A busy server, or a proxy that collects, sends at once what took long to make.
+    """
+    if len(arrivals_ns) < 2:
+        return False
+    return arrivals_ns[-1] - arrivals_ns[0] >= SHOWN_PART * made_in_ns

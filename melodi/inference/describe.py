@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from melodi.clock import SystemClock
 from melodi.errors import ConfigError
 from melodi.inference.backends.base import as_object, as_objects, as_text
 from melodi.inference.backends.ollama import model_name
-from melodi.inference.engine_counters import NoCounters, counters_in
+from melodi.inference.engine_counters import NoCounters, read_counters
 from melodi.inference.ndjson import read_object
 from melodi.inference.recording import unreachable
 from melodi.inference.request import Backend, BackendKind
@@ -135,12 +136,8 @@ async def _models(session: "aiohttp.ClientSession", backend: Backend) -> tuple[M
 
 async def _no_metrics(session: "aiohttp.ClientSession", backend: Backend) -> str | None:
     """Why it does not tell its steps; None where it does."""
-    async with session.get(f"{backend.url}/metrics", allow_redirects=False) as answer:
-        if answer.status != 200:
-            return f"it answers /metrics with HTTP status {answer.status}"
-        text = await answer.text()
     try:
-        counters_in(text, at_ns=0)
+        await read_counters(session, backend, SystemClock())
     except NoCounters as reason:
         return str(reason)
     return None

@@ -5,10 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from melodi.clock import NS_PER_SECOND
-from melodi.energy.engine import EngineSteps
+from melodi.energy.engine import PATIENCE_NS, EngineSteps
 
-LONGEST_NS = 5 * NS_PER_SECOND
-"""Between readings further apart too much may have happened that nobody here knows of."""
 VAGUE_PART = 0.25
 """Part of the time between two readings by which their moments may be off."""
 PAUSE_NS = NS_PER_SECOND // 10
@@ -112,7 +110,7 @@ class EngineMeter:
         gained = None if before is None else now.since(before)
         if before is None:
             return [self._did(now.at_ns, now.at_ns)]
-        if gained is None or now.at_ns - before.at_ns > LONGEST_NS:
+        if gained is None or now.at_ns - before.at_ns > PATIENCE_NS:
             return [self._unknown(before.at_ns, now.at_ns), self._did(now.at_ns, now.at_ns)]
         stretches = self._busy_between(before.at_ns, now.at_ns)
         whole_ns = sum(end_ns - start_ns for start_ns, end_ns in stretches)

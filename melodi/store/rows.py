@@ -76,18 +76,18 @@ def _is_unknown(column: Sequence[object]) -> bool:
 
 @lru_cache(_COMBINATIONS_KEPT)
 def _prepared(
-    dialect: sa.Dialect, names: tuple[str, ...]
+    database: sa.Dialect, names: tuple[str, ...]
 ) -> tuple[str, Sequence[str] | None, Sequence[_Convert | None]]:
     """The statement for these columns, their order where its parameters have no names, and what
     makes of a value what the driver takes; None: it takes it as it is."""
-    compiled = _PUT.compile(dialect=dialect, column_keys=list(names))
+    compiled = _PUT.compile(dialect=database, column_keys=list(names))
     order = compiled.positiontup
-    return compiled.string, order, list(_converts(dialect, order or names))
+    return compiled.string, order, list(_converts(database, order or names))
 
 
-def _converts(dialect: sa.Dialect, names: Sequence[str]) -> Iterator[_Convert | None]:
+def _converts(database: sa.Dialect, names: Sequence[str]) -> Iterator[_Convert | None]:
     for name in names:
-        yield requests.c[name].type.dialect_impl(dialect).bind_processor(dialect)
+        yield requests.c[name].type.dialect_impl(database).bind_processor(database)
 
 
 def to_record(row: sa.RowMapping) -> EnergyRecord:

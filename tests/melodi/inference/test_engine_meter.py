@@ -4,9 +4,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from melodi.energy.engine import EngineSteps
+from melodi.energy.engine import PATIENCE_NS, EngineSteps
 from melodi.inference.engine_meter import (
-    LONGEST_NS,
     LOOK_EVERY_NS,
     EngineCounters,
     EngineMeter,
@@ -109,7 +108,7 @@ def test_a_missed_reading_leaves_its_stretch_unknown() -> None:
 
 def test_readings_far_apart_tell_nothing() -> None:
     """Others may have used the engine meanwhile."""
-    late_ms = 1000 + LONGEST_NS // MS + 1
+    late_ms = 1000 + PATIENCE_NS // MS + 1
     _, told = meter_read(counters(1000, 500), counters(late_ms, 900))
     assert steps_of(told) == [None, 0]
 
