@@ -99,14 +99,17 @@ def _bound_shared(
 def _bound_alone(settlement: Settlement, case: Case, guests: Guests, one: int) -> None:
     """What one guest's part of the bin can hold, and whether it surely was in service.
 
-    Its dynamic joules may be below 0 where the bin's edges make it seem longer than it was:
-    cutting those off would keep the errors of the other bins, which these make up for.
+    As long as pieces of its answer were held up on the way, its end may have been, and so may it
+    itself have been when it was sent: then it used no idle power yet. Its dynamic joules may be
+    below 0 where the bin's edges make it seem longer than it was: cutting those off would keep the
+    errors of the other bins, which these make up for.
     """
     bin_, parts, setting = case.bin, settlement.sums, case.setting
     assert bin_.joules is not None
     half, length = bin_.half_width_ns, bin_.length_ns
     start, end = guests.times.item(START, one), guests.times.item(END, one)
-    shortest = max(0.0, min(max(end - half, start + half), length) - max(start + half, 0.0))
+    late = guests.late.item(one)
+    shortest = max(0.0, min(max(end - half - late, start + half), length) - max(start + half, 0.0))
     longest = max(0.0, min(end + half, length) - max(start - half, 0.0))
     low, high = part_bounds(
         bin_.joules,
@@ -116,6 +119,8 @@ def _bound_alone(settlement: Settlement, case: Case, guests: Guests, one: int) -
         min_watts=setting.least_watts,
         max_watts=setting.max_watts,
     )
+    held_up = max(0.0, min(start + late, length) - max(start, 0.0))
+    low = max(0.0, low - setting.least_watts * held_up / NS_PER_SECOND)
     point = parts.item(ACTIVE, one) + parts.item(IDLE_SHARE, one)
     parts[LOW, one], parts[HIGH, one] = min(low, point), max(high, point)
     if shortest > 0:

@@ -9,6 +9,7 @@ import numpy as np
 from melodi.energy.arrivals import Arrivals
 from melodi.energy.bins import Bin, Interval, Span
 from melodi.energy.columns import Mask, Rows, Runs, Times, Vector, grown, overlaps
+from melodi.energy.work import held_up_ns
 
 START, END, PREFILL, FIRST, LOAD_START, LOAD_END = range(6)
 """Times of a request: its service, when its prompt was read until its first token, its load."""
@@ -57,6 +58,8 @@ class Guests:
     half_width: Vector
     tau: Vector
     """How long each was in service."""
+    late: Vector
+    """How much longer than its service was seen it may have been on the way, at either end."""
     waiting: Mask | None = None
     """Who waited for a load in the bin; None: nobody."""
     served: Mask | None = None
@@ -72,9 +75,7 @@ class Guests:
         times, counts, arrived = (np.zeros((height, 0)) for height in (6, 5, 2))
         sides = np.zeros((3, 0), np.int64)
         runs = Runs.of_equal(rows)
-        return cls(
-            rows, rows, runs, [], times, counts, arrived, sides, column, column, column, None, None
-        )
+        return cls(rows, rows, runs, [], times, counts, arrived, sides, *(column,) * 4, None, None)
 
 
 NOBODY = Guests.none()
@@ -90,6 +91,7 @@ class Roster:
     def __init__(self) -> None:
         self.times = np.zeros((6, 0), np.int64)
         self.counts = np.zeros((5, 0))
+        self.late_ns = np.zeros(0)
         self.group = np.zeros(0, np.intp)
         self.ended = np.zeros(0, np.bool_)
         self.placed = np.zeros(0, np.bool_)
@@ -190,6 +192,7 @@ class Roster:
             length,
             sides[2].astype(np.float64),
             overlaps(relative[START], relative[END], length),
+            self.late_ns[rows],
             None if waiting is None else waiting[order],
             None if waiting is None else served[order],
         )
@@ -210,6 +213,7 @@ class Roster:
         self.times[:, rows] = _NO_TIMES
         self.times[START, rows] = self.times[PREFILL, rows] = self.times[FIRST, rows] = sent_ns
         self.counts[:, rows] = 0.0
+        self.late_ns[rows] = 0.0
         self.group[rows] = 0
         self.ended[rows] = self.placed[rows] = self.gone[rows] = False
         return rows
@@ -223,6 +227,7 @@ class Roster:
                 self._loads += 1
             if work is not None and work.per_piece > 0:
                 self._arrivals.put(row, work.arrivals_ns, service.start_ns, service.end_ns)
+                self.late_ns[row] = held_up_ns(work.arrivals_ns, service.end_ns)
             when, tokens = _placed(span)
             times.append(when)
             counts.append(tokens)
@@ -248,7 +253,7 @@ class Roster:
     def _grow(self) -> None:
         before, more = self.capacity, max(64, self.capacity)
         self.times, self.counts = grown(self.times, more), grown(self.counts, more)
-        self.group = grown(self.group, more)
+        self.late_ns, self.group = grown(self.late_ns, more), grown(self.group, more)
         self.ended, self.gone = grown(self.ended, more), grown(self.gone, more)
         self.placed = grown(self.placed, more)
         self._arrivals.resize(more)

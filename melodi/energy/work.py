@@ -4,6 +4,8 @@ from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from melodi.energy.columns import Vector
 
 PREFILL_PACE = 0.003
@@ -108,3 +110,14 @@ def are_shown(arrivals_ns: Sequence[int], *, made_in_ns: float) -> bool:
     if len(arrivals_ns) < 2:
         return False
     return arrivals_ns[-1] - arrivals_ns[0] >= SHOWN_PART * made_in_ns
+
+
+def held_up_ns(arrivals_ns: "array[int]", end_ns: int) -> int:
+    """How long pieces were held up on the way, as far as they show it: the longest time from one to
+    the next, or to the end, beyond the mean. Who was held up as long all the time shows nothing.
+    """
+    if len(arrivals_ns) < 2:
+        return 0
+    came = np.frombuffer(arrivals_ns, np.int64)
+    longest = max(int((came[1:] - came[:-1]).max()), end_ns - arrivals_ns[-1])
+    return longest - (arrivals_ns[-1] - arrivals_ns[0]) // (len(arrivals_ns) - 1)

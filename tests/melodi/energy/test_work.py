@@ -1,5 +1,6 @@
 """Tokens are placed where they were seen, or spread where they were not, and none is lost."""
 
+from array import array
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from melodi.energy.attendance import attendances
 from melodi.energy.bins import Bin, Interval, Span
 from melodi.energy.roster import Roster
-from melodi.energy.work import Work
+from melodi.energy.work import Work, held_up_ns
 
 SERVICE = Interval(1_000, 11_000)
 COUNTS = st.integers(0, 500)
@@ -136,3 +137,20 @@ def test_uncounted_tokens_are_unknown_not_zero(unknown: str) -> None:
     """Then nothing can be weighed by tokens."""
     assert work(**{unknown: None}) is None
     assert work() is not None
+
+
+@pytest.mark.parametrize(
+    ("arrivals", "end", "late"),
+    [
+        ([], 900, 0),
+        ([100], 900, 0),
+        ([100, 110, 120, 130], 130, 0),
+        ([100, 110, 160, 160, 160], 160, 35),
+        ([100, 110, 120, 130], 180, 40),
+    ],
+)
+def test_the_longest_gap_shows_how_long_pieces_were_held_up(
+    arrivals: list[int], end: int, late: int
+) -> None:
+    """Beyond what they take in the mean; the end counts like a piece, one alone shows nothing."""
+    assert held_up_ns(array("q", arrivals), end) == late

@@ -1,10 +1,11 @@
 """From counter to record: the bounds hold the truth whatever phase the sensor had."""
 
+from array import array
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from collectors.base import Domain, Kind, Measure, Reading
@@ -13,6 +14,8 @@ from melodi.energy.ledger import MAX_OPEN_NS, SILENCE_NS, Ledger
 from melodi.energy.policies import policies_for
 from melodi.energy.tally import DomainFacts
 from melodi.energy.total import RequestEnergy
+from melodi.energy.work import Work as Tokens
+from melodi.energy.work import held_up_ns
 from melodi.sampling.meters import EnergyCurve
 
 MS = 1_000_000
@@ -63,9 +66,18 @@ def true_idle_mj(works: list[Work], own: Work) -> float:
 
 
 def measure(
-    works: list[Work], *, refresh_ms: int, phase_ms: int, poll_ms: int, known: bool
+    works: list[Work],
+    *,
+    refresh_ms: int,
+    phase_ms: int,
+    poll_ms: int,
+    known: bool,
+    seen: Span | None = None,
 ) -> dict[str, RequestEnergy]:
-    """Poll a counter that is renewed every `refresh_ms`, and close the books."""
+    """Poll a counter that is renewed every `refresh_ms`, and close the books.
+
+    `seen` is the only request as it was seen, where that is not as it was.
+    """
     refresh_ns = refresh_ms * MS
     curve = EnergyCurve(
         Domain(
@@ -90,15 +102,16 @@ def measure(
     ledger = Ledger(
         [facts], policies=partial(policies_for, "auto"), idle_watts={"gpu:a": IDLE_WATTS}
     )
-    for k, one in enumerate(works):
-        ledger.begin(str(k), ["gpu:a"], one.start_ms * MS)
+    spans = [Span(str(k), Interval(w.start_ms * MS, w.end_ms * MS)) for k, w in enumerate(works)]
+    for span in [seen] if seen else spans:
+        ledger.begin(span.request, ["gpu:a"], span.service.start_ns)
     for at_ms in range(0, END_MS + 500, poll_ms):
         shown_ms = max(0, (at_ms - phase_ms) // refresh_ms * refresh_ms + phase_ms)
         reading = Reading("gpu:a", at_ms * MS, 0, energy_uj=energy_uj(works, shown_ms))
         if (bin_ := curve.feed(reading)) is not None:
             ledger.add(bin_)
-    for k, one in enumerate(works):
-        ledger.end(str(k), Span(str(k), Interval(one.start_ms * MS, one.end_ms * MS)))
+    for span in [seen] if seen else spans:
+        ledger.end(span.request, span)
     return ledger.advance(END_MS * MS + MAX_OPEN_NS + SILENCE_NS, wall_offset_ns=0).final
 
 
@@ -126,3 +139,45 @@ def test_the_bounds_of_every_record_hold_its_true_energy(
         assert energy.low_joules - slack <= truth <= energy.high_joules + slack
         assert energy.exclusive_high_joules + slack >= active
         assert energy.exclusive_low_joules - slack <= active
+
+
+STEP_MS = 10
+
+
+@given(
+    st.integers(300, 1_500),
+    st.integers(0, 150),
+    st.integers(5, 400),
+    st.integers(1, 200),
+    st.integers(0, 599),
+    st.sampled_from([20, 100]),
+    st.booleans(),
+)
+def test_a_lone_stream_that_was_held_up_on_the_way_still_has_its_truth_within_the_bounds(
+    length_ms: int, watts: int, hold_ms: int, free_ms: int, phase_ms: int, refresh: int, known: bool
+) -> None:
+    """A busy host takes it in late, and lets its pieces out only now and then."""
+
+    def let_through(at_ms: int) -> int:
+        into_ms = (at_ms + phase_ms) % (hold_ms + free_ms)
+        return at_ms + max(0, hold_ms - into_ms)
+
+    sent_ms = 500
+    begun_ms = let_through(sent_ms)
+    own = Work(begun_ms, begun_ms + length_ms, watts)
+    made_ms = range(begun_ms + STEP_MS, own.end_ms + 1, STEP_MS)
+    came = array("q", (let_through(at_ms) * MS for at_ms in made_ms))
+    assume(held_up_ns(came, came[-1]) >= (hold_ms - STEP_MS) * MS)
+    seen = Span(
+        "0",
+        Interval(sent_ms * MS, let_through(own.end_ms) * MS),
+        first_token_ns=came[0],
+        work=Tokens(10, 10, len(came), came),
+    )
+    energy = measure([own], refresh_ms=refresh, phase_ms=0, poll_ms=10, known=known, seen=seen)["0"]
+    active = watts * length_ms / 1_000
+    truth = active + IDLE_WATTS * length_ms / 1_000
+    # What is made within a step shows its hold only to a step.
+    slack = IDLE_WATTS * 2 * STEP_MS / 1_000
+    assert energy.low_joules - slack <= truth <= energy.high_joules + 1e-3
+    assert energy.exclusive_low_joules - 1e-3 <= active <= energy.exclusive_high_joules + 1e-3
