@@ -13,6 +13,7 @@ from collectors.registry import Probe
 from melodi.clock import Clock
 from melodi.config import Settings, data_folder
 from melodi.daemon.inventory import keep_inventory
+from melodi.daemon.memory import give_back
 from melodi.daemon.meters import open_apart, plan_of, probe_meters
 from melodi.daemon.ownership import owning
 from melodi.daemon.recovery import recover
@@ -164,7 +165,10 @@ def _state_folder(settings: Settings) -> Path:
 
 
 async def _housekeeping(runtime: Runtime) -> None:
-    """Once a minute: who are the backends, what is known of idle power, what is kept too long."""
+    """Once a minute: who are the backends, what is known of idle power, what is kept too long.
+
+    And memory that is free, which goes back to the system.
+    """
     while True:
         try:
             await runtime.backends_known.look()
@@ -173,6 +177,7 @@ async def _housekeeping(runtime: Runtime) -> None:
         await asyncio.sleep(HOUSEKEEPING_SECONDS)
         await asyncio.to_thread(_keep_idle, runtime)
         await asyncio.to_thread(_forget, runtime)
+        await asyncio.to_thread(give_back)
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:
