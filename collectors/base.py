@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from collectors.errors import ReadFailed
+from collectors.values import value
 
 NowNs = Callable[[], int]
 """Gives nanoseconds on the monotonic clock."""
@@ -70,7 +71,7 @@ class Domain:
     description: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Reading:
     """One device read: when, how sharply in time, and what it gave."""
 
@@ -93,7 +94,7 @@ class Failure:
     error: ReadFailed
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Readings:
     """What one pass over a collector's domains gave."""
 
@@ -101,7 +102,7 @@ class Readings:
     failures: tuple[Failure, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class Conditions:
     """The state of one device that explains its joules; read about once a second."""
 

@@ -7,6 +7,7 @@ from typing import Any
 from collectors.base import Conditions, Domain, Kind, Measure, NowNs, Reading
 from collectors.errors import ReadFailed
 from collectors.frozen import Stillness
+from collectors.nvml_conditions import ConditionSensors
 from collectors.nvml_processes import BusyProcesses, memory_by_pid
 from collectors.nvml_sensors import LOST_REMEDY, PATIENCE, choose_sensors
 from collectors.nvml_timing import refresh_and_lag_ns
@@ -19,20 +20,6 @@ _STILL_NS = 2_000_000_000
 _FROZEN = "shows the same value over and over while its utilisation moves: the sensor is stuck"
 _STUCK = "counts no energy though the GPU draws power: its counter is stuck"
 _FROZEN_REMEDY = "it counts again once the value moves; if it stays stuck, reset the GPU"
-
-# The lowest bit, left out here, says that the GPU is idle, which throttles nothing.
-_THROTTLE_REASONS = {
-    0x002: "applications_clocks_setting",
-    0x004: "sw_power_cap",
-    0x008: "hw_slowdown",
-    0x010: "sync_boost",
-    0x020: "sw_thermal_slowdown",
-    0x040: "hw_thermal_slowdown",
-    0x080: "hw_power_brake_slowdown",
-    0x100: "display_clock_setting",
-    0x200: "board_limit",
-    0x400: "reliability",
-}
 
 
 class Gpu:
@@ -54,7 +41,8 @@ class Gpu:
         self._failed_in_a_row = 0
         self._retry_after_ns = _FIRST_RETRY_NS
         self._retry_at_ns = 0
-        self._limit_mw: int | None = None
+        self._limit_watts: float | None = None
+        self._condition_sensors = ConditionSensors(nvml, handle)
         self._stillness = Stillness()
         self._value: int | None = None
         self._moved_ns = 0
@@ -71,7 +59,7 @@ class Gpu:
             lag_ns=lag_ns,
             description=self._answer("nvmlDeviceGetName") or "",
         )
-        self._renew_limit()
+        self._follow_limit(self._condition_sensors.limit_watts())
 
     @property
     def is_lost(self) -> bool:
@@ -103,22 +91,11 @@ class Gpu:
         """Clocks, limits and the like, None where it does not tell; None while it is lost."""
         if self._handle is None:
             return None
-        nvml, ask = self._nvml, self._answer
-        utilisation = ask("nvmlDeviceGetUtilizationRates")
-        if utilisation is not None:
-            self._stillness.see_utilisation(utilisation.gpu / 100, self._moved_ns)
-        bits = ask("nvmlDeviceGetCurrentClocksThrottleReasons")
-        self._renew_limit()
-        return Conditions(
-            domain=self.domain.name,
-            at_ns=self._now_ns(),
-            sm_clock_mhz=ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_SM),
-            memory_clock_mhz=ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_MEM),
-            power_limit_watts=None if self._limit_mw is None else self._limit_mw / 1_000,
-            temperature_celsius=ask("nvmlDeviceGetTemperature", nvml.NVML_TEMPERATURE_GPU),
-            utilisation_ratio=None if utilisation is None else utilisation.gpu / 100,
-            throttle_reasons=None if bits is None else _reasons(bits),
-        )
+        found = self._condition_sensors.read(self.domain.name, self._now_ns())
+        if found.utilisation_ratio is not None:
+            self._stillness.see_utilisation(found.utilisation_ratio, self._moved_ns)
+        self._follow_limit(found.power_limit_watts)
+        return found
 
     def running_processes(self) -> dict[int, int | None] | None:
         """Bytes of GPU memory by pid of the host (None: not told); None where it cannot say."""
@@ -147,7 +124,8 @@ class Gpu:
             return False
 
     def _is_implausible(self, power_mw: int) -> bool:
-        return self._limit_mw is not None and power_mw > _IMPLAUSIBLE * self._limit_mw
+        limit_watts = self._limit_watts
+        return limit_watts is not None and power_mw / 1_000 > _IMPLAUSIBLE * limit_watts
 
     def _failed(self, error: Exception) -> ReadFailed:
         """What to raise for `error`; lets go of a handle that is dead or fails on and on."""
@@ -167,6 +145,7 @@ class Gpu:
         try:
             self._handle = self._nvml.nvmlDeviceGetHandleByUUID(self.uuid)
             self._read = self._sensors.of(self._nvml, self._handle)
+            self._condition_sensors = ConditionSensors(self._nvml, self._handle)
             self._read()
         except self._nvml.NVMLError as error:
             self._handle = None
@@ -177,13 +156,11 @@ class Gpu:
         self._failed_in_a_row = 0
         self._value = None
 
-    def _renew_limit(self) -> None:
+    def _follow_limit(self, watts: float | None) -> None:
         """Administrators move the limit at run time, and what is plausible moves with it."""
-        before_mw = self._limit_mw
-        self._limit_mw = self._answer("nvmlDeviceGetEnforcedPowerLimit")
-        if self._limit_mw is not None and self._limit_mw != before_mw:
-            max_power_watts = _POWER_MARGIN * self._limit_mw / 1_000
-            self.domain = replace(self.domain, max_power_watts=max_power_watts)
+        if watts is not None and watts != self._limit_watts:
+            self.domain = replace(self.domain, max_power_watts=_POWER_MARGIN * watts)
+        self._limit_watts = watts
 
     def _answer(self, function: str, *args: object) -> Any | None:
         """What the binding says; None where this GPU or this driver does not tell."""
@@ -194,10 +171,6 @@ class Gpu:
             return getattr(self._nvml, function)(handle, *args)
         except self._nvml.NVMLError:
             return None
-
-
-def _reasons(bits: int) -> tuple[str, ...]:
-    return tuple(name for bit, name in _THROTTLE_REASONS.items() if bits & bit)
 
 
 def _dead_codes(nvml: Any) -> set[int]:

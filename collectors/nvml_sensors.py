@@ -1,13 +1,14 @@
 """The energy and power sensors of NVIDIA GPUs, and which of them one GPU answers to."""
 
-import ctypes
 from collections.abc import Callable
+from ctypes import c_ulonglong
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from collectors.base import Measure
 from collectors.errors import CollectorError, NotPermitted, ReadFailed, Unavailable
+from collectors.nvml_calls import ready
 
 PATIENCE = 5
 """A sensor that works may answer NotSupported when it is polled fast; so many in a row are true."""
@@ -41,18 +42,15 @@ class Sensors:
     def of(self, nvml: Any, handle: Any) -> Callable[[], int]:
         """Does what `read` does for this GPU; one thread may call it at a time.
 
-        It is called many times a second, so whatever can be looked up has been, and a counter is
-        asked past the binding's wrapper: by the same function, without the interpreter's lock.
+        It is called many times a second, so a counter is asked past the binding's wrapper.
         """
         if self.measure is Measure.GAUGE:
             return partial(self.read, nvml, handle)
-        ask: Callable[[Any, Any], int] = nvml.nvmlLib.nvmlDeviceGetTotalEnergyConsumption
-        energy_mj = ctypes.c_uint64()
-        # What a call would make of both each time.
-        device, place = ctypes.byref(handle.contents), ctypes.byref(energy_mj)
+        energy_mj = c_ulonglong()
+        ask = ready(nvml, "nvmlDeviceGetTotalEnergyConsumption", handle, energy_mj)
 
         def read() -> int:
-            code = ask(device, place)
+            code = ask()
             if code:
                 raise nvml.NVMLError(code)
             return energy_mj.value

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from collectors.values import value
 from melodi.energy.work import Work
 
 UJ_PER_JOULE = 1_000_000
@@ -39,7 +40,7 @@ class Booked:
     """The idle power by which it was split; None: unknown then."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class Bin:
     """The energy of one domain between two consecutive edges of its curve."""
 

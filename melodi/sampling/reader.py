@@ -1,7 +1,6 @@
 """One meter with its schedule: reads it when it is due, in whatever thread or process it stands."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from threading import Lock
 
 import structlog
@@ -9,6 +8,7 @@ import structlog
 from collectors.base import Collector, Conditions, Failure, Readings
 from collectors.errors import ReadFailed
 from collectors.overlap import opened
+from collectors.values import value
 from melodi.clock import NS_PER_SECOND, Clock
 from melodi.sampling.ticks import Ticks
 
@@ -21,7 +21,7 @@ SLOW_PASSES = 5
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Pass:
     """What one read of a collector gave; times are monotonic, and the same in every process."""
 

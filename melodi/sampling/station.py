@@ -1,11 +1,11 @@
 """What becomes of one meter's readings: its energy curves, and what is wrong with it."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 import structlog
 
 from collectors.base import Conditions, Domain, Failure
+from collectors.values import value
 from melodi.clock import NS_PER_SECOND, Clock
 from melodi.energy.bins import Bin
 from melodi.sampling.meters import EnergyCurve
@@ -19,7 +19,7 @@ SUSPENDED_NS = NS_PER_SECOND
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Sample:
     """What one beat of one collector read, how late it was, and what failed."""
 
