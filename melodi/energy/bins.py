@@ -40,7 +40,7 @@ class Booked:
     """The idle power by which it was split; None: unknown then."""
 
 
-@value(kw_only=True)
+@value()
 class Bin:
     """The energy of one domain between two consecutive edges of its curve."""
 

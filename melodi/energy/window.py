@@ -6,7 +6,6 @@ from enum import StrEnum
 from math import inf
 
 from collectors.base import Domain, Measure, Origin
-from collectors.values import value
 from melodi.energy.bins import NS_PER_SECOND, UJ_PER_JOULE
 from melodi.energy.edges import Edge, Edges
 from melodi.energy.record import Quality

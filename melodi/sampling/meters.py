@@ -38,7 +38,12 @@ class EnergyCurve:
             return self._begin_anew(reading, *self._anew)
         if self.domain.measure is Measure.GAUGE:
             return self._integrate(reading, polled_ns)
-        return self._follow(reading, polled_ns)
+        if reading.energy_uj is None:
+            return None
+        step = self._counter.feed(reading.at_ns, reading.energy_uj)
+        if not step or polled_ns is None:  # no change, or the first reading
+            return None
+        return self._step(reading, step, polled_ns)
 
     def suspended(self, awake_ns: int) -> None:
         """The machine slept since the last reading, and has been awake since `awake_ns` at latest.
@@ -79,16 +84,11 @@ class EnergyCurve:
         at_ns, half_width_ns = reading.at_ns - half_ns, half_ns + reading.half_width_ns
         return self._append(at_ns, half_width_ns, None, reason)
 
-    def _follow(self, reading: Reading, polled_ns: int | None) -> Bin | None:
+    def _step(self, reading: Reading, step: int | GapReason, polled_ns: int) -> Bin | None:
         """A counter: the edge lies where the change happened, between the polls around it."""
-        if reading.energy_uj is None:
-            return None
-        step = self._counter.feed(reading.at_ns, reading.energy_uj)
-        if not step or polled_ns is None:  # the first reading, or no change
-            return None
-        earliest_ns = polled_ns
-        if self.domain.refresh_ns is not None:
-            earliest_ns = max(polled_ns, reading.at_ns - self.domain.refresh_ns)
+        earliest_ns, refresh_ns = polled_ns, self.domain.refresh_ns
+        if refresh_ns is not None and reading.at_ns - refresh_ns > polled_ns:
+            earliest_ns = reading.at_ns - refresh_ns
         at_ns = (earliest_ns + reading.at_ns) // 2
         half_ns = (reading.at_ns - earliest_ns) // 2 + reading.half_width_ns
         if isinstance(step, GapReason):
@@ -118,27 +118,25 @@ class EnergyCurve:
     def _append(
         self, at_ns: int, half_width_ns: int, energy_uj: int | None, reason: str | None = None
     ) -> Bin | None:
-        last = self.edges.last
         stalled, self._stalled = self._stalled, False
+        last = self.edges.last
         if last is None:
             self.edges.append(Edge(at_ns, half_width_ns, 0))
             return None
-        total_uj = last.total_uj + (energy_uj or 0)
-        unmeasured_ns, stalls = last.unmeasured_ns, last.stalls + (stalled or energy_uj is None)
+        total_uj, unmeasured_ns, stalls = last.total_uj, last.unmeasured_ns, last.stalls
         if energy_uj is None:
             unmeasured_ns += at_ns + half_width_ns - last.earliest_ns
+            stalls += 1
+        else:
+            total_uj += energy_uj
+            if stalled:
+                stalls, reason = stalls + 1, reason or "stall"
         self.edges.append(Edge(at_ns, half_width_ns, total_uj, unmeasured_ns, stalls))
         if len(self.edges) > 2 * EDGES_KEPT:
             self.edges = self.edges.latest(EDGES_KEPT)
-        return Bin(
-            domain=self.domain.name,
-            start_ns=last.at_ns,
-            end_ns=at_ns,
-            energy_uj=energy_uj,
-            total_uj=total_uj,
-            half_width_ns=max(half_width_ns, last.half_width_ns),
-            reason=reason or ("stall" if stalled else None),
-        )
+        widest_ns = max(half_width_ns, last.half_width_ns)
+        # In the order of its fields: a class that is given names makes a dictionary of them.
+        return Bin(self.domain.name, last.at_ns, at_ns, energy_uj, total_uj, widest_ns, reason)
 
 
 def _counter_of(domain: Domain) -> Counter:

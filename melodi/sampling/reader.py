@@ -64,7 +64,7 @@ class Reader:
         A lock and no Event, because waiting for one takes two thirds of the processor's time.
         """
         while True:
-            wait_ns = self.deadline_ns - self._clock.monotonic_ns()
+            wait_ns = self._ticks.deadline_ns - self._clock.monotonic_ns()
             if stopped.acquire(timeout=max(0, wait_ns) / NS_PER_SECOND):
                 return
             if (one := self.beat()) is not None:
@@ -73,7 +73,7 @@ class Reader:
     def beat(self) -> Pass | None:
         """Read it; None where it is not due yet."""
         now_ns = self._clock.monotonic_ns()
-        if now_ns < self.deadline_ns:
+        if now_ns < self._ticks.deadline_ns:
             return None
         late_ns, missed = self._ticks.beat(now_ns)
         if self._successor is not None:
@@ -91,16 +91,17 @@ class Reader:
             self._slow_in_a_row = 0
         else:
             self._slow_down_when_due(read_ns - now_ns)
+        # In the order of its fields: a class that is given names makes a dictionary of them.
         return Pass(
-            collector=self.name,
-            late_ns=late_ns,
-            missed=missed,
-            read_ns=read_ns,
-            asleep_ns=boot_ns - read_ns,
-            next_ns=self.deadline_ns,
-            period_ns=self.period_ns,
-            readings=readings,
-            conditions=conditions,
+            self.name,
+            late_ns,
+            missed,
+            read_ns,
+            boot_ns - read_ns,
+            self._ticks.deadline_ns,
+            self.period_ns,
+            readings,
+            conditions,
         )
 
     def succeed(self, collector: Collector) -> None:

@@ -87,9 +87,9 @@ class Station:
             self._note_end()
         if one.asleep_ns > self._asleep_ns:
             self._notice_sleep(one)
-        bins = []
+        bins, curves = [], self.curves
         for reading in one.readings.values:
-            curve = self.curves.get(reading.domain)
+            curve = curves.get(reading.domain)
             if curve is not None and (bin_ := curve.feed(reading)) is not None:
                 bins.append(bin_)
         self._on_sample(
