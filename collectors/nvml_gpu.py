@@ -21,6 +21,9 @@ _FROZEN = "shows the same value over and over while its utilisation moves: the s
 _STUCK = "counts no energy though the GPU draws power: its counter is stuck"
 _FROZEN_REMEDY = "it counts again once the value moves; if it stays stuck, reset the GPU"
 
+Told = tuple[int, int | Exception, int]
+"""The driver's answer or its error, with the times before and after in ns."""
+
 
 class Gpu:
     """One GPU, proven by a successful read.
@@ -65,16 +68,24 @@ class Gpu:
     def is_lost(self) -> bool:
         return self._handle is None
 
-    def read(self) -> Reading:
-        """Energy where there is a counter, else power; or ReadFailed."""
-        if self._handle is None:
-            self._find_again()
+    def ask(self) -> Told:
+        """Ask the driver, once the GPU is found again where it was lost."""
         before_ns = self._now_ns()
         try:
-            value = self._read()
-        except self._nvml.NVMLError as error:
-            raise self._failed(error) from error
-        half_width_ns = (self._now_ns() - before_ns) // 2
+            if self._handle is None:
+                self._find_again()
+                before_ns = self._now_ns()
+            value: int | Exception = self._read()
+        except (self._nvml.NVMLError, ReadFailed) as error:
+            value = error
+        return before_ns, value, self._now_ns()
+
+    def reading(self, told: Told) -> Reading:
+        """Energy where there is a counter, else power; or ReadFailed."""
+        before_ns, value, after_ns = told
+        if isinstance(value, Exception):
+            raise value if isinstance(value, ReadFailed) else self._failed(value) from value
+        half_width_ns = (after_ns - before_ns) // 2
         at_ns = before_ns + half_width_ns
         self._failed_in_a_row = 0
         if value != self._value:

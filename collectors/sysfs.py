@@ -9,6 +9,9 @@ from collectors.base import Domain, Measure, NowNs, Reading
 from collectors.errors import NotPermitted, ReadFailed
 
 _RETRY_NS = 1_000_000_000
+Told = tuple[int, bytes | OSError, int]
+"""What the file held, or why it could not be read, with the times before and after in ns."""
+
 _RETRIED = "it is looked for again every second"
 
 
@@ -50,11 +53,21 @@ class FileMeter:
             raise self._failed(error) from error
         self.value()
 
-    def read(self) -> Reading:
-        """What the file says now; raises as `value` does."""
+    def ask(self) -> Told:
+        """Read the file."""
         before_ns = self._now_ns()
-        value = self.value()
-        half_width_ns = (self._now_ns() - before_ns) // 2
+        try:
+            descriptor = self._reopen() if self._descriptor is None else self._descriptor
+            content: bytes | OSError = os.pread(descriptor, 32, 0)
+        except OSError as error:
+            content = error
+        return before_ns, content, self._now_ns()
+
+    def reading(self, told: Told) -> Reading:
+        """What the file said; raises as `value` does."""
+        before_ns, content, after_ns = told
+        value = self._number(content)
+        half_width_ns = (after_ns - before_ns) // 2
         at_ns = before_ns + half_width_ns
         if self._counts:
             return Reading(self.domain.name, at_ns, half_width_ns, value)
@@ -62,21 +75,25 @@ class FileMeter:
 
     def value(self) -> int:
         """The number now; raises ReadFailed where the file is away or gives none."""
-        try:
-            descriptor = self._reopen() if self._descriptor is None else self._descriptor
-            value = int(os.pread(descriptor, 32, 0))
-        except (OSError, ValueError) as error:
-            self.close()
-            raise self._failed(error) from error
-        if value < 0:
-            raise self._failed(ValueError(f"{value} is no energy and no power"))
-        return value
+        return self._number(self.ask()[1])
 
     def close(self) -> None:
         if self._descriptor is not None:
             with contextlib.suppress(OSError):  # what it led to may be gone already
                 os.close(self._descriptor)
             self._descriptor = None
+
+    def _number(self, content: bytes | OSError) -> int:
+        try:
+            if isinstance(content, OSError):
+                raise content
+            value = int(content)
+        except (OSError, ValueError) as error:
+            self.close()
+            raise self._failed(error) from error
+        if value < 0:
+            raise self._failed(ValueError(f"{value} is no energy and no power"))
+        return value
 
     def _reopen(self) -> int:
         now_ns = self._now_ns()

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import threading
+from collections.abc import Callable
 
 import pynvml
 import pytest
@@ -57,26 +58,36 @@ def test_five_refusals_in_a_row_are_believed(stub: NvmlStub) -> None:
     assert stub.calls(Call.ENERGY) == asked
 
 
-def test_a_driver_that_hangs_does_not_hold_up_the_interpreter(stub: NvmlStub) -> None:
+@pytest.mark.parametrize(
+    ("call", "ask", "answered"),
+    [
+        (Call.ENERGY, lambda one: one.read().values[0].energy_uj, 0),
+        (Call.UTILISATION, lambda one: one.conditions()[0].utilisation_ratio, 0.5),
+    ],
+)
+def test_a_driver_that_hangs_does_not_hold_up_the_interpreter(
+    stub: NvmlStub, call: Call, ask: Callable[[NvmlCollector], object], answered: object
+) -> None:
     """The call into it goes without the interpreter's lock: others run until it answers."""
+    stub.set_utilisation_percent(50)
     collector = opened(stub)
-    asked = stub.calls(Call.ENERGY)
+    asked = stub.calls(call)
     answer, let_answer = os.pipe()
     stub.hang_until_readable(answer)
-    read: list[Reading] = []
+    read: list[object] = []
 
     def hang() -> None:
         with contextlib.suppress(ReadFailed):
-            read.append(only(collector))
+            read.append(ask(collector))
 
     hanging = threading.Thread(target=hang, daemon=True)
     hanging.start()
-    while stub.calls(Call.ENERGY) == asked:
+    while stub.calls(call) == asked:
         hanging.join(0.001)
     assert hanging.is_alive()
     os.write(let_answer, b".")
     hanging.join(5)
-    assert [one.energy_uj for one in read] == [0]
+    assert read == [answered]
     os.close(answer)
     os.close(let_answer)
 

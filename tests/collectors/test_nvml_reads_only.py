@@ -31,7 +31,15 @@ def test_the_driver_is_asked_for_no_function_that_changes_anything(
         asked.add(name)
         return look_up(name)
 
+    class Recorded:
+        """The driver, for those who ask past the binding."""
+
+        def __getattr__(self, name: str) -> Any:
+            asked.add(name)
+            return getattr(eight.library, name)
+
     monkeypatch.setattr(pynvml, "_nvmlGetFunctionPointer", record)
+    monkeypatch.setattr(pynvml, "nvmlLib", Recorded())
     eight.make_mig_row(7, parent=0)
     eight.fail(Call.ENERGY, pynvml.NVML_ERROR_NOT_SUPPORTED, device=1)
     collector = NvmlCollector(now_ns=eight.now_ns, sleep=eight.sleep)
@@ -49,7 +57,8 @@ def test_the_driver_is_asked_for_no_function_that_changes_anything(
     assert eight.calls(Call.INIT) > 1
     assert read == 7
     collector.close()
-    assert OPENS_AND_CLOSES | {"nvmlDeviceGetTotalEnergyConsumption"} <= asked
+    seen = {"nvmlDeviceGetTotalEnergyConsumption", "nvmlDeviceGetUtilizationRates"}
+    assert OPENS_AND_CLOSES | seen <= asked
     assert {name for name in asked if not name.startswith(LOOKS)} == OPENS_AND_CLOSES
 
 

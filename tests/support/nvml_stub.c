@@ -329,9 +329,12 @@ EXPORT int nvmlDeviceGetArchitecture(void *handle, unsigned *architecture) {
     return SUCCESS;
 }
 
+/* Whether it is to fail after it hung. */
+static int hung(void) { return gate.fd >= 0 && poll(&gate, 1, GATE_MS) == 0; }
+
 EXPORT int nvmlDeviceGetTotalEnergyConsumption(void *handle, unsigned long long *mj) {
     ENTER(ENERGY)
-    if (gate.fd >= 0 && poll(&gate, 1, GATE_MS) == 0) return TIMEOUT;
+    if (hung()) return TIMEOUT;
     *mj = (unsigned long long)(counted_pj(d) / 1e9);
     return SUCCESS;
 }
@@ -391,6 +394,7 @@ EXPORT int nvmlDeviceGetTemperature(void *handle, unsigned sensor, unsigned *cel
 }
 EXPORT int nvmlDeviceGetUtilizationRates(void *handle, unsigned rates[2]) {
     ENTER(UTILISATION)
+    if (hung()) return TIMEOUT;
     rates[0] = d->utilisation;
     rates[1] = 0;
     return SUCCESS;

@@ -179,7 +179,7 @@ class NvmlStub:
         return int(self.library.stub_initialised())
 
     def hang_until_readable(self, descriptor: int) -> None:
-        """Let a read of energy take until the descriptor can be read from; after 5 s it fails."""
+        """Let a read of energy or utilisation last until there is something in it; at most 5 s."""
         self.library.stub_wait_for(descriptor)
 
     def restart_counter(self, *, device: int = 0) -> None:
