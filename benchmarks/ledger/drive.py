@@ -9,6 +9,7 @@ from functools import partial
 from heapq import heappop, heappush
 from random import Random
 
+from melodi.daemon.bookkeeper import CLOSE_EVERY_NS
 from melodi.energy.bins import Bin, Interval, Span
 from melodi.energy.ledger import Ledger
 from melodi.energy.policies import policies_for
@@ -18,7 +19,7 @@ from melodi.energy.work import Work
 
 MS = 1_000_000
 SECOND = 1_000 * MS
-TURN_NS = 100 * MS
+TURN_NS = CLOSE_EVERY_NS
 STEP_NS = 20 * MS
 IDLE_WATTS, BUSY_WATTS = 110.0, 560.0
 BACKEND = "engine"

@@ -35,6 +35,9 @@ from melodi.store.writer import RecordWriter
 
 TURN_SECONDS = 0.1
 PAUSE_SECONDS = 0.005
+CLOSE_EVERY_NS = NS_PER_SECOND // 2
+"""While requests run and nobody asks what they took: many bins cost little more than few."""
+ASKED_LATELY_NS = NS_PER_SECOND
 BINS_A_TURN = 50
 """So that nobody waits long for the lock."""
 MOST_UNPACED = 8
@@ -77,6 +80,7 @@ class Bookkeeper:
         self._begun: list[RequestTimeline] = []
         self._running = 0
         self._outbox = Outbox(clock.monotonic_ns())
+        self._asked_ns = self._closed_ns = 0
         self._keeper = Keeper(lambda: ledger.facts)
         self._conditions: dict[str, Conditions] = {}
         self._stopping = threading.Event()
@@ -153,9 +157,10 @@ class Bookkeeper:
         if pending is None:
             return self._pending.unstored(request_id)
         if pending.composed is None:
+            self._asked_ns = self._clock.monotonic_ns()
             with self._lock:
                 energy = self._outbox.final.get(request_id) or self._ledger.preview(
-                    request_id, self._clock.monotonic_ns()
+                    request_id, self._asked_ns
                 )
             if energy is not None:
                 return self._record(pending, energy, provisional=True)
@@ -214,6 +219,8 @@ class Bookkeeper:
         with self._lock:
             self._take_in()
         self._spool_begun()
+        if not (last or self._is_time_to_close(now_ns)):
+            return False
         provisional: dict[str, RequestEnergy] = {}
         with self._lock:
             offset_ns = self._clock.wall_ns() - self._clock.monotonic_ns()
@@ -226,6 +233,7 @@ class Bookkeeper:
                 changed = self._outbox.changed(now_ns)
                 provisional = self._ledger.posted(changed, between=self._give_way)
             self.idle_watts = self._ledger.idle_watts
+        self._closed_ns = 0 if closing.more else now_ns
         self._keeper.close(closing.bins)
         self._metrics.ledger_minutes(closing.minutes)
         if due:
@@ -233,6 +241,13 @@ class Bookkeeper:
             kept = self._keeper.take(minute, everything=last and not closing.more)
             self._write(provisional, kept, now_ns)
         return closing.more
+
+    def _is_time_to_close(self, now_ns: int) -> bool:
+        """Whether somebody asks what bins hold, nothing is going on, or they have waited enough."""
+        if now_ns - self._closed_ns >= CLOSE_EVERY_NS or self._running == 0:
+            return True
+        asked = self._pending.is_awaited or now_ns - self._asked_ns < ASKED_LATELY_NS
+        return asked or self._is_due(now_ns)
 
     def _is_urgent(self) -> bool:
         """Whether somebody waits for what is final, or nothing else is going on."""

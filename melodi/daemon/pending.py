@@ -36,6 +36,7 @@ class PendingRequests:
         self._known: dict[str, Pending] = {}
         self._unstored: dict[str, EnergyRecord] = {}
         self._waiting = threading.Lock()
+        self._awaited = 0
 
     def __bool__(self) -> bool:
         return bool(self._known)
@@ -48,6 +49,11 @@ class PendingRequests:
         """Those that have begun and not ended."""
         return sum(one.timeline.end_ns is None for one in list(self._known.values()))
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody waits, or waited in vain, for one of them."""
+        return self._awaited > 0
+
     def add(self, pending: Pending) -> None:
         self._known[pending.timeline.id] = pending
 
@@ -56,7 +62,8 @@ class PendingRequests:
 
     def forget(self, request_id: str) -> None:
         """It will have no record."""
-        del self._known[request_id]
+        with self._waiting:
+            self._awaited -= self._known.pop(request_id).final is not None
 
     def unstored(self, request_id: str) -> EnergyRecord | None:
         """The final record of one that could not be stored, remembered for a time."""
@@ -70,6 +77,7 @@ class PendingRequests:
                 return None
             if pending.final is None:
                 pending.final = Future()
+                self._awaited += 1
         waiting = asyncio.shield(asyncio.wrap_future(pending.final))
         try:
             return await asyncio.wait_for(waiting, seconds)
@@ -85,5 +93,6 @@ class PendingRequests:
                 del self._unstored[next(iter(self._unstored))]
         with self._waiting:
             waiting = self._known.pop(record.id).final
+            self._awaited -= waiting is not None
         if waiting is not None:
             waiting.set_result(replace(record, seq=seq))

@@ -1,6 +1,7 @@
 """When the pieces of all streams arrived, on one line, so that one search counts for many."""
 
 from array import array
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -26,23 +27,26 @@ class Arrivals:
         """There are so many more rows."""
         self._streams = grown(self._streams, more)
 
-    def put(self, row: int, arrivals_ns: "array[int]", start_ns: int, end_ns: int) -> None:
-        """A row's stream, within its service."""
-        count = len(arrivals_ns)
+    def put(
+        self, rows: Rows, streams: "Sequence[array[int]]", starts_ns: Times, ends_ns: Times
+    ) -> None:
+        """The streams of some rows, each within its service."""
+        counts = np.array([len(one) for one in streams])
+        ends, reached = counts.cumsum(), (ends_ns - starts_ns + 2).cumsum()
+        count = int(ends[-1])
         if self._used + count > len(self._keys):
             self._make_room(count)
-        key = self._reached - start_ns
-        keys = np.frombuffer(arrivals_ns, np.int64) + key
-        if arrivals_ns[0] < start_ns or arrivals_ns[-1] > end_ns:
-            keys = np.clip(keys, start_ns + key, end_ns + key)
-        self._keys[self._used : self._used + count] = keys
-        self._streams[:, row] = (key, self._used, count)
+        keys = self._reached + reached - ends_ns - 2
+        pieces = np.frombuffer(b"".join(streams), np.int64)
+        pieces = np.clip(pieces, starts_ns.repeat(counts), ends_ns.repeat(counts))
+        self._keys[self._used : self._used + count] = pieces + keys.repeat(counts)
+        self._streams[:, rows] = keys, self._used + ends - counts, counts
         self._used += count
-        self._reached += end_ns - start_ns + 2
+        self._reached += int(reached[-1])
 
-    def drop(self, row: int) -> None:
-        """The row has no stream any more."""
-        self._streams[:, row] = 0
+    def drop(self, rows: Sequence[int]) -> None:
+        """The rows have no streams any more."""
+        self._streams[:, rows] = 0
 
     def before(self, rows: Rows, edges_ns: Times) -> Vector:
         """How many pieces of each row's stream arrived before its edges."""

@@ -8,6 +8,7 @@ import numpy as np
 from melodi.energy.columns import Mask, Runs, Vector, overlaps, union_within
 from melodi.energy.engine import EngineBin
 from melodi.energy.roster import (
+    COUNTED,
     END,
     FIRST,
     LOAD_END,
@@ -16,7 +17,7 @@ from melodi.energy.roster import (
     START,
     Guests,
 )
-from melodi.energy.work import Tokens
+from melodi.energy.work import TIME
 
 WAITED_PACE = 1.5
 """Tokens of the streams beside it to each of its own, from which on a request that nobody saw must
@@ -25,22 +26,25 @@ have waited."""
 
 @dataclass(frozen=True, slots=True)
 class Attendance:
-    """The requests of one model of one backend in one bin, as columns; times in ns."""
+    """The requests of one model of one backend in one bin; times in ns."""
 
-    tau: Vector
-    """How long each was in service."""
-    before_first: Vector
-    """The part of `tau` before its first token; none where that was not seen."""
+    done: Sequence[float]
+    """TIME ... CONTEXT of all together."""
+    steps: float
+    """Engine steps of the bin; 0 where nothing streamed in it, which leaves them unknown."""
+    counted: bool
+    """Whether the tokens of all are known; not while the model was loading."""
     load: float
     """How long a load of the model went on, on which some of them waited."""
     union: float
     """How long anybody was in service or the model was loading."""
-    total: float
-    """Time in service of all, with the load as one more."""
     served: int
     """How many may have been in service, edges taken with their uncertainty."""
-    tokens: Tokens | None
-    """None where the tokens of somebody are not known, or the model was loading."""
+
+    @property
+    def total(self) -> float:
+        """Time in service of all, with the load as one more."""
+        return self.done[TIME] + self.load
 
     @property
     def seats(self) -> int:
@@ -48,8 +52,20 @@ class Attendance:
         return self.served + (self.load > 0)
 
 
-def attendances(guests: Guests, engines: Sequence[EngineBin | None]) -> list[Attendance]:
-    """What the guests of each table did in their bin; there is one guest at least.
+@dataclass(frozen=True, slots=True)
+class Deeds:
+    """What each guest did in its bin; fractions where tokens were spread evenly."""
+
+    done: Vector
+    """A row for each of TIME ... CONTEXT."""
+    early: Vector
+    """The part of the first EARLY rows before the first token; none where that was not seen."""
+
+
+def attendances(
+    guests: Guests, engines: Sequence[EngineBin | None]
+) -> tuple[list[Attendance], Deeds]:
+    """What the guests of each table did in their bin, and each of them; there is one at least.
 
     `engines` is what the engine of each table tells of its bin; None: nothing.
     """
@@ -58,21 +74,16 @@ def attendances(guests: Guests, engines: Sequence[EngineBin | None]) -> list[Att
     loading = [_loading(guests, part) for part in parts]
     loads = [0.0 if one is None else one[2] for one in loading]
     unions = _unions(guests, parts, loading)
-    before_first = overlaps(guests.times[START], guests.times[FIRST], guests.length)
-    tokens = _tokens(guests, parts, loads, np.array(unions), engines)
-    totals = tables.sums(guests.tau).tolist()
+    deeds, steps = _deeds(guests, parts, np.array(unions), engines)
+    counted = guests.counts[COUNTED]
+    if guests.served is not None:
+        counted = np.where(guests.served, counted, 1.0)
+    known = np.minimum.reduceat(counted, tables.starts).tolist()
+    columns = (tables.sums(deeds.done).T.tolist(), steps.tolist(), known, loads, unions, parts)
     return [
-        Attendance(
-            guests.tau[part],
-            before_first[part],
-            load,
-            union,
-            total + load,
-            _served(guests, part),
-            done,
-        )
-        for part, load, union, total, done in zip(parts, loads, unions, totals, tokens, strict=True)
-    ]
+        Attendance(done, step, all_known > 0 and load == 0, load, union, _served(guests, part))
+        for done, step, all_known, load, union, part in zip(*columns, strict=True)
+    ], deeds
 
 
 def _served(guests: Guests, part: slice) -> int:
@@ -115,25 +126,15 @@ def _unions(
     return unions
 
 
-def _tokens(
-    guests: Guests,
-    parts: Sequence[slice],
-    loads: Sequence[float],
-    unions: Vector,
-    engines: Sequence[EngineBin | None],
-) -> Sequence[Tokens | None]:
-    """The tokens of each in its bin; None for a table where somebody's are not known.
+def _deeds(
+    guests: Guests, parts: Sequence[slice], unions: Vector, engines: Sequence[EngineBin | None]
+) -> tuple[Deeds, Vector]:
+    """What each did in its bin, and the steps of each table.
 
     The first token is the prefill's: decoding gives the others.
     """
-    tables = guests.tables
-    tokens_in, prefill_rate, decode_rate, per_piece, counted = guests.counts
-    if guests.served is not None:
-        counted = np.where(guests.served, counted, 1.0)
-    known = np.minimum.reduceat(counted, tables.starts).tolist()
-    if not any(known):
-        return [None] * len(parts)
-    first = guests.times[FIRST]
+    tables, first = guests.tables, guests.times[FIRST]
+    tokens_in, prefill_rate, decode_rate, per_piece, _ = guests.counts
     prefill = prefill_rate * overlaps(guests.times[PREFILL], first, guests.length)
     decoding = overlaps(first, guests.times[END], guests.length)
     streamed = per_piece > 0
@@ -153,16 +154,15 @@ def _tokens(
         present = np.where(streamed, seen - seen_before, decode) * (pace > 0)
         if told.any():
             present += _read(guests) * tables.spread(told > 0) * ~streamed
+        present = np.minimum(present, tables.spread(steps))
     else:
         decode = decode_rate * decoding
         present, steps = np.zeros_like(decode), np.zeros(len(parts))
     context = decode * (tokens_in + before + decode / 2)
-    return [
-        Tokens(prefill[part], decode[part], context[part], present[part], step)
-        if all_known and load == 0
-        else None
-        for part, step, all_known, load in zip(parts, steps.tolist(), known, loads, strict=True)
-    ]
+    reading = present - np.minimum(present, decode)
+    waiting = overlaps(guests.times[START], first, guests.length)
+    done = np.array((guests.tau, prefill, present, decode, context))
+    return Deeds(done, np.array((waiting, prefill, reading))), steps
 
 
 def _mean(tables: Runs, values: Vector, some: Mask) -> Vector:

@@ -1,13 +1,14 @@
 """Divides the joules of bins among the requests in service during them (pure)."""
 
 from collections.abc import Sequence
+from operator import mul
 
 import numpy as np
 
-from melodi.energy.attendance import attendances
+from melodi.energy.attendance import Deeds, attendances
 from melodi.energy.bounds import bound
 from melodi.energy.claims import claim
-from melodi.energy.columns import Vector, union_within
+from melodi.energy.columns import union_within
 from melodi.energy.roster import END, LOAD_END, LOAD_START, START, Guests
 from melodi.energy.settlement import (
     ACTIVE,
@@ -22,6 +23,7 @@ from melodi.energy.settlement import (
     Settlement,
     Table,
 )
+from melodi.energy.work import EARLY
 
 
 def settle(cases: Sequence[Case], guests: Guests, *, kinds: int) -> Settlement:
@@ -33,33 +35,35 @@ def settle(cases: Sequence[Case], guests: Guests, *, kinds: int) -> Settlement:
     from bins that the model had to itself before. The bins are of different domains: none hangs
     on another. `kinds` is the number of policies. Raises ValueError for a bin without energy.
     """
-    tables = _tables(cases, guests) if len(guests) else []
+    tables, deeds = _tables(cases, guests)
     seated: list[list[Table]] = [[] for _ in cases]
     for table in tables:
         seated[table.bin].append(table)
     postings = [_post(case, some, guests) for case, some in zip(cases, seated, strict=True)]
     settlement = Settlement(postings, np.zeros((POLICIES + 2 * kinds, len(guests))))
-    if tables:
-        _share_out(settlement, tables, guests)
+    if deeds is not None:
+        _share_out(settlement, tables, guests, deeds)
         _account(settlement, tables, guests)
         bound(settlement, cases, tables, guests)
     return settlement
 
 
-def _tables(cases: Sequence[Case], guests: Guests) -> list[Table]:
-    """Everybody who may have been in service, by bin and model."""
+def _tables(cases: Sequence[Case], guests: Guests) -> tuple[list[Table], Deeds | None]:
+    """Everybody who may have been in service, by bin and model, and what each did."""
+    if not len(guests):
+        return [], None
     numbers = guests.bin[guests.tables.starts].tolist()
     engines = [
         cases[number].setting.engines.get(group.backend)
         for number, group in zip(numbers, guests.groups, strict=True)
     ]
-    taken = attendances(guests, engines)
+    taken, deeds = attendances(guests, engines)
     return [
         Table(number, part, group, attendance, cases[number].policies(group))
         for number, part, group, attendance in zip(
             numbers, guests.tables.parts, guests.groups, taken, strict=True
         )
-    ]
+    ], deeds
 
 
 def _post(case: Case, tables: Sequence[Table], guests: Guests) -> Posting:
@@ -106,12 +110,13 @@ def _divisions(table: Table) -> list[Division]:
     """What every policy that knows enough would do, the preferred one first."""
     found: list[Division] = []
     reluctant: list[Division] = []
+    group = table.attendance
     for number, policy in enumerate(table.policies):
-        weights = policy.weigh(table.attendance)
-        total = 0.0 if weights is None else float(weights.sum()) + table.attendance.load
-        if weights is not None and total > 0:
-            divisions = reluctant if table.attendance.seats < policy.few else found
-            divisions.append(Division(number, weights, total, policy.in_joules))
+        prices = policy.prices(group)
+        total = 0.0 if prices is None else sum(map(mul, prices, group.done)) + group.load
+        if prices is not None and total > 0:
+            divisions = reluctant if group.seats < policy.few else found
+            divisions.append(Division(number, prices, total, policy.in_joules))
     return found + reluctant
 
 
@@ -125,40 +130,37 @@ def _union(present: Sequence[Table], guests: Guests, length_ns: int) -> float:
     return union_within(starts, ends, float(length_ns))
 
 
-def _share_out(settlement: Settlement, tables: Sequence[Table], guests: Guests) -> None:
+def _share_out(
+    settlement: Settlement, tables: Sequence[Table], guests: Guests, deeds: Deeds
+) -> None:
     """Give each table's joules to its members, and a load's to those who wait for it."""
-    sums, spread = settlement.sums, guests.tables.spread
+    sums, spread, kinds = settlement.sums, guests.tables.spread, range(settlement.kinds)
     sums[IDLE_SHARE] = spread(np.array([one.idle_per_ns for one in tables])) * guests.tau
-    best = [one.best for one in tables]
-    chosen = {one.policy for one in best if one is not None}
-    prefill, decode = _given(tables, best, guests)
-    sums[ACTIVE] = prefill + decode
-    sums[PREFILL] = prefill
-    places = spread(np.array([-1 if one is None else one.policy for one in best]))
+    best = [-1 if one.best is None else one.best.policy for one in tables]
+    chosen = np.equal.outer(kinds, best)
+    rates = np.array([[_rates(one, kind) for one in tables] for kind in kinds]).transpose(0, 2, 1)
+    given = (spread(rates) * deeds.done).sum(axis=1)
+    settlement.divided[:] = given * spread(chosen)
+    sums[ACTIVE] = settlement.divided.sum(axis=0)
+    first = (rates[:, :EARLY] * chosen[:, None]).sum(axis=0)
+    sums[PREFILL] = (spread(first) * deeds.early).sum(axis=0)
     several = [one.several for one in tables]
-    here = spread(np.array(several))
-    for kind in range(settlement.kinds):
-        if kind in chosen:
-            settlement.divided[kind] = sums[ACTIVE] * (places == kind)
-        if any(several):
-            prefill, decode = _given(tables, [one.by(kind) for one in tables], guests)
-            settlement.by_policy[kind] = (prefill + decode + sums[IDLE_SHARE]) * here
+    if any(several):
+        settlement.by_policy[:] = (given + sums[IDLE_SHARE]) * spread(np.array(several))
     if guests.waiting is not None:
         sums[LOAD] = spread(np.array([_load(one, guests) for one in tables])) * guests.waiting
 
 
-def _given(tables: Sequence[Table], divisions: Sequence[Division | None], guests: Guests) -> Vector:
-    """What the members of each table get by its division: for prefill, and for decoding."""
-    weights, rates = [], []
-    for table, one in zip(tables, divisions, strict=True):
-        if one is None:
-            weights.append(np.zeros((2, table.part.stop - table.part.start)))
-            rates.append(0.0)
-        else:
-            weights.append(one.weights)
-            rates.append(table.joules / one.total)
-    given: Vector = np.concatenate(weights, axis=1) * guests.tables.spread(np.array(rates))
-    return given
+def _rates(table: Table, policy: int) -> Sequence[float]:
+    """Joules for a unit of what a table's members did, by a policy, or by the best instead."""
+    one = table.by(policy)
+    if one is None:
+        return _NOTHING
+    each = table.joules / one.total
+    return [each * price for price in one.prices]
+
+
+_NOTHING = (0.0,) * 5
 
 
 def _load(table: Table, guests: Guests) -> float:

@@ -46,7 +46,7 @@ class Runs:
 
     def spread(self, values: npt.NDArray[Kind]) -> npt.NDArray[Kind]:
         """The value of its part at each place; one part's may stand for all."""
-        return values if len(values) == 1 else values.take(self.of)
+        return values if values.shape[-1] == 1 else values.take(self.of, axis=-1)
 
 
 def overlaps(starts: Vector, ends: Vector, lengths: Vector | float) -> Vector:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from melodi.energy.bins import NS_PER_SECOND, Bin
-from melodi.energy.columns import Rows
+from melodi.energy.columns import Rows, Times
 from melodi.energy.engine import Engines
 from melodi.energy.foresight import foresee
 from melodi.energy.idle import IdleLearner
@@ -66,7 +66,9 @@ class DomainBooks:
         self._policies: dict[Group, Sequence[Policy]] = {}
         self._quiet_ns = quiet_ns
         self._open: deque[Bin] = deque()
-        self._coming: deque[tuple[int, int]] = deque()
+        self._coming: Rows = np.zeros(0, np.intp)
+        self._coming_ns: Times = np.zeros(0, np.int64)
+        """When they were sent, in order."""
         self._closed_ns: int | None = None
         self._closed_uj: int | None = None
         self._half_width_ns = 0
@@ -79,6 +81,11 @@ class DomainBooks:
         return self._open[-1].end_ns if self._open else self._closed_ns
 
     @property
+    def _here(self) -> Rows:
+        """Who may be in a bin that is open."""
+        return np.concatenate((self._present, self._coming))
+
+    @property
     def settled_ns(self) -> float:
         """Services that ended by then have all their bins closed."""
         return -math.inf if self._closed_ns is None else self._closed_ns - self._half_width_ns
@@ -87,8 +94,7 @@ class DomainBooks:
         """Another meter tells of the domain; what one calls idle says nothing of the other."""
         if facts.source != self.facts.source:
             self.idle = IdleLearner()
-        here = [*self._present.tolist(), *(row for _, row in self._coming)]
-        self._tallies.change_meter(self.place, facts, here)
+        self._tallies.change_meter(self.place, facts, self._here.tolist())
         self.facts = facts
 
     def add(self, bin_: Bin) -> None:
@@ -97,19 +103,23 @@ class DomainBooks:
             self._started_ns = bin_.start_ns
         self._open.append(bin_)
 
-    def welcome(self, row: int, sent_ns: int) -> bool:
-        """A request has been sent that may run here; gives whether in time for all its bins."""
-        later: list[tuple[int, int]] = []
-        while self._coming and self._coming[-1][0] > sent_ns:
-            later.append(self._coming.pop())
-        self._coming.append((sent_ns, row))
-        if later:
-            self._coming.extend(reversed(later))
-        return sent_ns >= self.settled_ns
+    def welcome(self, rows: Rows, sent_ns: Times) -> None:
+        """Requests were sent, in order of time, that may run here, maybe too late for its bins."""
+        if not len(self._coming):
+            self._coming, self._coming_ns = rows, sent_ns
+        else:
+            in_order = self._coming_ns.item(-1) <= sent_ns.item(0)
+            self._coming = np.concatenate((self._coming, rows))
+            self._coming_ns = np.concatenate((self._coming_ns, sent_ns))
+            if not in_order:
+                order = self._coming_ns.argsort(kind="stable")
+                self._coming, self._coming_ns = self._coming[order], self._coming_ns[order]
+        if sent_ns.item(0) < self.settled_ns:
+            self.explain(rows[sent_ns < self.settled_ns], "late")
 
-    def explain(self, row: int, reason: str) -> None:
-        """Say why what a request gets here is less sure than it might be."""
-        self._tallies.explain(self._tallies.cells(self.place, np.array([row], np.intp)), reason)
+    def explain(self, rows: Rows, reason: str) -> None:
+        """Say why what requests get here is less sure than it might be."""
+        self._tallies.explain(self._tallies.cells(self.place, rows), reason)
 
     def is_silent(self, end_ns: int, *, now_ns: int, patience_ns: int) -> bool:
         """Whether no bin of a service that ended then will come: the sensor has said nothing."""
@@ -128,7 +138,7 @@ class DomainBooks:
         if age_ns >= MAX_OPEN_NS:
             return bin_
         self._seat(bin_)
-        if not self._roster.placed[self._present].all() or self.usage.is_due(bin_, now_ns):
+        if not self._roster.placed.take(self._present).all() or self.usage.is_due(bin_, now_ns):
             return None
         if age_ns < LEARNING_NS and self._could_learn(bin_, now_ns - settle_ns):
             return None
@@ -182,16 +192,14 @@ class DomainBooks:
         since_ns = idle_ns if idle_ns is not None else bin_.start_ns - (self._started_ns or 0)
         self.idle.feed(bin_, quiet=since_ns >= self._quiet_ns)
         self.usage.forget(bin_.end_ns)
-        self._roster.release(turn.left.tolist())
         return idle_ns
 
     def foresee(self, tally: Tally, domain: int, row: int, now_ns: int) -> None:
         """Add what a request would get from bins that are open still to its tally."""
         if not self._open:
             return
-        coming = np.array([one for _, one in self._coming], np.intp)
         service = self._roster.service(row, now_ns)
-        everybody = self._roster.times[:2, np.concatenate((self._present, coming))]
+        everybody = self._roster.times[:2, self._here]
         case = self.case(self._open[-1])
         unknown = {"idle_unknown"} if self.idle.watts is None else set()
         foresee(
@@ -208,26 +216,25 @@ class DomainBooks:
     def _seat(self, bin_: Bin) -> None:
         """Everybody who was sent before the bin's end may be in it."""
         until_ns = bin_.end_ns + bin_.half_width_ns
-        come = []
-        while self._coming and self._coming[0][0] < until_ns:
-            come.append(self._coming.popleft()[1])
-        if come:
-            self._present = np.concatenate((self._present, np.array(come, np.intp)))
+        if len(self._coming) and self._coming_ns.item(0) < until_ns:
+            come = self._coming_ns.searchsorted(until_ns)
+            self._present = np.concatenate((self._present, self._coming[:come]))
+            self._coming, self._coming_ns = self._coming[come:], self._coming_ns[come:]
 
     def _dismiss(self, bin_: Bin) -> Rows:
         """Nobody whose service ended well before the bin's end can be in a later one."""
         if not len(self._present):
             return self._present
         past_ns = bin_.end_ns - bin_.half_width_ns
-        stays = self._roster.times[END].take(self._present) >= past_ns
-        left: Rows = self._present[~stays]
+        leaves = self._roster.times[END].take(self._present) < past_ns
+        left: Rows = self._present[leaves]
         if len(left):
-            self._present = self._present[stays]
+            self._present = self._present[~leaves]
         return left
 
     def _could_learn(self, bin_: Bin, until_ns: int) -> bool:
         """Whether to wait a little, so that the first idle seconds of all are known as idle."""
-        if self.idle.watts is not None or len(self._present) or self._coming:
+        if self.idle.watts is not None or len(self._here):
             return False
         if self._busy_ns is not None and bin_.start_ns - self._busy_ns < self._quiet_ns:
             return False

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+import numpy as np
+
 from melodi.energy.accounts import MinuteAccounts
 from melodi.energy.bins import NS_PER_SECOND, Bin, Booked, Interval, Span
 from melodi.energy.domain_books import MAX_OPEN_NS, DomainBooks, Turn
@@ -21,7 +23,7 @@ from melodi.energy.usage import Usage
 
 MAX_SETTLE_NS = 3 * NS_PER_SECOND
 SILENCE_NS = 10 * NS_PER_SECOND
-BINS_AT_ONCE, GUESTS_AT_ONCE = 8, 500
+BINS_AT_ONCE, GUESTS_AT_ONCE = 16, 1_000
 """In a round: few enough for others not to wait long, and enough for calls to cost little."""
 NS_PER_MINUTE = 60 * NS_PER_SECOND
 PREFILL_BY_STEPS = "prefill_by_steps"
@@ -68,6 +70,8 @@ class Ledger:
         self._tallies = Tallies(policies=len(versions))
         self._engines = Engines()
         self._unplaced: list[Entry] = []
+        self._come: dict[tuple[str, ...], list[tuple[int, int]]] = {}
+        self._ended: list[Entry] = []
         self._domains: dict[str, DomainBooks] = {}
         self._entries: dict[str, Entry] = {}
         self._statements = Statements(self._domains, self._tallies, versions)
@@ -110,18 +114,15 @@ class Ledger:
         """A request has been sent; it may be in service on `domains` from now on."""
         here = tuple(name for name in domains if name in self._domains)
         row = self._roster.enter(at_ns, holders=len(here))
-        late = [books for name in here if not (books := self._domains[name]).welcome(row, at_ns)]
+        self._come.setdefault(here, []).append((at_ns, row))
         self._entries[request] = Entry(request, at_ns, row, here)
-        if late:
-            self._write()
-        for books in late:
-            books.explain(row, "late")
 
     def end(self, request: str, span: Span | None) -> None:
         """The request is over; `span` is its service, None if it was never served."""
         entry = self._entries[request]
         entry.span = span or Span(request, Interval(entry.sent_ns, entry.sent_ns))
         entry.end_ns = entry.span.service.end_ns
+        self._ended.append(entry)
         waits = entry.span.work is not None
         self._roster.tell(entry.row, entry.span, waits=waits)
         if waits:
@@ -157,22 +158,23 @@ class Ledger:
         self._place(now_ns)
         closing = Closing()
         accounts: dict[tuple[str, int], MinuteAccounts] = {}
-        rows: set[int] = set()
+        touched = np.zeros(self._roster.capacity, np.bool_)
         left = sys.maxsize if most is None else most
         book = partial(self._book, closing, accounts, wall_offset_ns)
         while turns := self._take(now_ns, most=left - len(closing.bins)):
-            rows.update(close(turns, self._roster, self._tallies, book=book).tolist())
+            touched[close(turns, self._roster, self._tallies, book=book)] = True
             between()
         closing.more = len(closing.bins) == left and any(
             one.next_closable(now_ns, settle_ns=self.settle_ns) for one in self._domains.values()
         )
         closing.minutes = list(accounts.values())
-        closing.touched = {one.id for one in self._entries.values() if one.row in rows}
-        for name, energy in self._statements.of(self._settled(now_ns)):
+        settled = self._settled(now_ns)
+        for name, energy in self._statements.of(settled):
             closing.final[name] = energy
-            self._roster.finish(self._entries.pop(name).row)
             between()
-        closing.touched.difference_update(closing.final)
+        self._let_go(settled)
+        rows = set(touched.nonzero()[0].tolist())
+        closing.touched = {one.id for one in self._entries.values() if one.row in rows}
         return closing
 
     def posted(
@@ -201,6 +203,11 @@ class Ledger:
     def _write(self) -> None:
         """Bring the columns of requests up to date."""
         self._tallies.open(self._roster.write())
+        come, self._come = self._come, {}
+        for domains, some in come.items():
+            sent_ns, rows = np.array(sorted(some)).T
+            for name in domains:
+                self._domains[name].welcome(rows, sent_ns)
 
     def _place(self, now_ns: int) -> None:
         """Put the tokens of those who were not streamed where their engines' steps tell."""
@@ -222,7 +229,7 @@ class Ledger:
                 assert placed.work is not None
                 is_found = placed.first_token_ns is not None and not placed.work.is_seen
                 for name in entry.domains if is_found else ():
-                    self._domains[name].explain(entry.row, PREFILL_BY_STEPS)
+                    self._domains[name].explain(np.array([entry.row]), PREFILL_BY_STEPS)
             self._roster.placed[entry.row] = True
         self._unplaced = waiting
 
@@ -261,15 +268,19 @@ class Ledger:
 
     def _settled(self, now_ns: int) -> list[Entry]:
         """Those who have ended, and for whom no more bins are waited for."""
-        ended = [one for one in self._entries.values() if one.span is not None]
-        until_ns = {
-            domains: self._settled_ns(domains) for domains in {one.domains for one in ended}
-        }
+        until_ns = {one: self._settled_ns(one) for one in {one.domains for one in self._ended}}
         return [
             one
-            for one in ended
+            for one in self._ended
             if one.end_ns <= until_ns[one.domains] or self._is_silent(one, now_ns)
         ]
+
+    def _let_go(self, final: Sequence[Entry]) -> None:
+        """What is known of these has been said."""
+        for one in final:
+            del self._entries[one.id]
+        self._ended = [one for one in self._ended if one.id in self._entries]
+        self._roster.finish([one.row for one in final])
 
     def _settled_ns(self, domains: Sequence[str]) -> float:
         """Services on these that ended by then have all their bins closed."""

@@ -2,12 +2,10 @@
 
 from typing import Protocol
 
-import numpy as np
-
 from melodi.energy.attendance import Attendance
 from melodi.energy.bins import Bin
-from melodi.energy.columns import Vector
 from melodi.energy.steps import StepCosts
+from melodi.energy.work import Prices
 
 PREFILL_WEIGHT = 0.1
 """Energy of a prefill token to that of a decoded one, where it was not fitted (kappa)."""
@@ -16,12 +14,12 @@ FEW = 8
 
 
 class Policy(Protocol):
-    """A named rule that gives everybody in a bin a weight: one row of prefills, one of decoding.
+    """A named rule that gives everybody in a bin a weight: so much for each piece of work.
 
     `learn` takes the active joules of the bins that the group had to itself, in order, before
-    they are weighed. `weigh` gives None where it knows too little; weights are never negative,
-    and are joules if `in_joules`. Below `few` requests in a bin the policies after it are taken
-    first, if they can weigh: its result still counts for the bounds.
+    they are weighed. `prices` gives None where it knows too little; prices are never negative,
+    and weights are joules if `in_joules`. Below `few` requests in a bin the policies after it are
+    taken first, if they can weigh: its result still counts for the bounds.
     """
 
     @property
@@ -38,7 +36,7 @@ class Policy(Protocol):
 
     def learn(self, bin_: Bin, group: Attendance, active_joules: float) -> None: ...
 
-    def weigh(self, group: Attendance) -> Vector | None: ...
+    def prices(self, group: Attendance) -> Prices | None: ...
 
 
 class ByTime:
@@ -49,8 +47,8 @@ class ByTime:
     def learn(self, bin_: Bin, group: Attendance, active_joules: float) -> None:
         """Nothing hangs on what was seen before."""
 
-    def weigh(self, group: Attendance) -> Vector | None:
-        return np.array((group.before_first, group.tau - group.before_first))
+    def prices(self, _: Attendance) -> Prices | None:
+        return 1.0, 0.0, 0.0, 0.0, 0.0
 
 
 class ByTokens:
@@ -64,11 +62,8 @@ class ByTokens:
     def learn(self, bin_: Bin, group: Attendance, active_joules: float) -> None:
         """The weight of a prefill token is fixed: fitting it alone loses to that."""
 
-    def weigh(self, group: Attendance) -> Vector | None:
-        tokens = group.tokens
-        if tokens is None:
-            return None
-        return np.array((PREFILL_WEIGHT * tokens.prefill, tokens.decode))
+    def prices(self, group: Attendance) -> Prices | None:
+        return (0.0, PREFILL_WEIGHT, 0.0, 1.0, 0.0) if group.counted else None
 
 
 class BySteps:
@@ -80,11 +75,11 @@ class BySteps:
         self._costs = StepCosts()
 
     def learn(self, bin_: Bin, group: Attendance, active_joules: float) -> None:
-        if group.tokens is not None:
-            self._costs.learn(bin_, group.tokens, active_joules)
+        if group.counted:
+            self._costs.learn(bin_, group.done, steps=group.steps, active_joules=active_joules)
 
-    def weigh(self, group: Attendance) -> Vector | None:
-        return None if group.tokens is None else self._costs.weigh(group.tokens)
+    def prices(self, group: Attendance) -> Prices | None:
+        return self._costs.prices(group.done, steps=group.steps) if group.counted else None
 
 
 def policies_for(name: str) -> tuple[Policy, ...]:

@@ -29,9 +29,12 @@ class Status(StrEnum):
     INTERRUPTED = "interrupted"
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class DomainEnergy:
-    """One request's joules in one power domain."""
+    """One request's joules in one power domain.
+
+    There is one for each domain of each request: by keyword it would be three times as dear.
+    """
 
     scope: str
     """What the sensor covers: a GPU, a module with its processor, a package, memory."""

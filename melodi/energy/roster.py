@@ -138,16 +138,19 @@ class Roster:
         self.times[:LOAD_START, row], self.counts[:, row] = _placed(span)
         self.placed[row] = True
 
-    def finish(self, row: int) -> None:
-        """The request's record is out: what its bins still bring is nobody's."""
-        self.gone[row] = True
-        self._clear(row)
+    def finish(self, rows: Sequence[int]) -> None:
+        """The requests' records are out: what their bins still bring is nobody's."""
+        self.gone[rows] = True
+        self._free_again([row for row in rows if self._holders[row] == 0])
 
     def release(self, rows: Iterable[int]) -> None:
-        """A holder has no more use for these."""
+        """Holders have no more use for these; a row stands here once for each."""
+        unused = []
         for row in rows:
             self._holders[row] -= 1
-            self._clear(row)
+            if self._holders[row] == 0 and self.gone[row]:
+                unused.append(row)
+        self._free_again(unused)
 
     def service(self, row: int, now_ns: int) -> Interval:
         """A request's service, as far as it is known at `now_ns`."""
@@ -165,17 +168,18 @@ class Roster:
         number = np.arange(len(asked)).repeat([len(some) for _, some in asked])
         sides = np.array([(one.start_ns, one.end_ns, one.half_width_ns) for one, _ in asked]).T
         times = self.times.take(rows, axis=1)
-        start_ns, end_ns, half_ns = sides.take(number, axis=1)
+        sides = sides.take(number, axis=1)
+        start_ns, end_ns, half_ns = sides
         served, waiting = self._near(times, start_ns - half_ns, end_ns + half_ns)
         served &= (half_ns > 0) | (times[END] > times[START])
         tables = number * len(self.groups) + self.group[rows]
-        order = (served if waiting is None else served | waiting).nonzero()[0]
-        tables = tables[order]
-        if (tables[1:] < tables[:-1]).any():
-            sorting = tables.argsort(kind="stable")
-            order, tables = order[sorting], tables[sorting]
-        rows, number, times = rows[order], number[order], times.take(order, axis=1)
-        sides = sides.take(number, axis=1)
+        near = served if waiting is None else served | waiting
+        if not near.all() or (tables[1:] < tables[:-1]).any():
+            order = near.nonzero()[0]
+            order = order[tables[order].argsort(kind="stable")]
+            rows, number, tables = rows[order], number[order], tables[order]
+            times, sides = times.take(order, axis=1), sides.take(order, axis=1)
+            served, waiting = served[order], None if waiting is None else waiting[order]
         relative = (times - sides[0]).astype(np.float64)
         length = (sides[1] - sides[0]).astype(np.float64)
         counts, parts = self.counts.take(rows, axis=1), Runs.of_equal(tables)
@@ -193,8 +197,8 @@ class Roster:
             sides[2].astype(np.float64),
             overlaps(relative[START], relative[END], length),
             self.late_ns[rows],
-            None if waiting is None else waiting[order],
-            None if waiting is None else served[order],
+            waiting,
+            None if waiting is None else served,
         )
 
     def _near(self, times: Times, early_ns: Times, late_ns: Times) -> tuple[Mask, Mask | None]:
@@ -219,15 +223,15 @@ class Roster:
         return rows
 
     def _write_told(self, told: Sequence[tuple[int, Span, bool]]) -> None:
-        times, counts = [], []
+        times, counts, streams = [], [], []
         for row, span, _ in told:
-            work, load, service = span.work, span.load, span.service
+            work, load = span.work, span.load
             if load is not None:
                 self.times[LOAD_START:, row] = load.start_ns, load.end_ns
                 self._loads += 1
             if work is not None and work.per_piece > 0:
-                self._arrivals.put(row, work.arrivals_ns, service.start_ns, service.end_ns)
-                self.late_ns[row] = held_up_ns(work.arrivals_ns, service.end_ns)
+                streams.append((row, work.arrivals_ns))
+                self.late_ns[row] = held_up_ns(work.arrivals_ns, span.service.end_ns)
             when, tokens = _placed(span)
             times.append(when)
             counts.append(tokens)
@@ -237,6 +241,9 @@ class Roster:
         self.group[rows] = [self._number(Group(one.backend, one.model)) for _, one, _ in told]
         self.placed[rows] = [not waits for _, _, waits in told]
         self.ended[rows] = True
+        if streams:
+            of = np.array([row for row, _ in streams])
+            self._arrivals.put(of, [one for _, one in streams], *self.times[:2, of])
 
     def _number(self, group: Group) -> int:
         if group not in self._numbers:
@@ -244,11 +251,12 @@ class Roster:
             self.groups.append(group)
         return self._numbers[group]
 
-    def _clear(self, row: int) -> None:
-        if self.gone[row] and self._holders[row] == 0:
-            self._arrivals.drop(row)
-            self._loads -= int(self.times[LOAD_END, row] != NEVER_NS)
-            self._free.append(row)
+    def _free_again(self, rows: list[int]) -> None:
+        """Nobody needs these any more."""
+        if rows:
+            self._arrivals.drop(rows)
+            self._loads -= int(np.count_nonzero(self.times[LOAD_END, rows] != NEVER_NS))
+            self._free += rows
 
     def _grow(self) -> None:
         before, more = self.capacity, max(64, self.capacity)

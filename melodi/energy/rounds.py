@@ -27,6 +27,7 @@ def close(turns: Sequence[Turn], roster: Roster, tallies: Tallies, *, book: Book
     measured = [one for one in turns if one.bin.energy_uj is not None]
     rows = [_divide(measured, roster, tallies, book)] if measured else []
     rows += [_lose(one, roster, tallies, book) for one in turns if one.bin.energy_uj is None]
+    roster.release(row for one in turns for row in one.left.tolist())
     return np.concatenate(rows)
 
 

@@ -10,6 +10,7 @@ from melodi.energy.columns import Vector
 from melodi.energy.engine import EngineBin
 from melodi.energy.policies import Policy
 from melodi.energy.roster import Group
+from melodi.energy.work import Prices
 
 ACTIVE, IDLE_SHARE, LOAD, PREFILL, LOW, HIGH, DOUBT, EXCLUSIVE_LOW, EXCLUSIVE_HIGH = range(9)
 """What a request receives from a bin, in joules. PREFILL is a part of ACTIVE; the bounds are
@@ -82,12 +83,12 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Division:
-    """One policy's weights, of prefill and of decoding, for the members of a table."""
+    """How one policy weighs what the members of a table did."""
 
     policy: int
-    weights: Vector
+    prices: Prices
     total: float
-    """Of all, and of a load if there is one."""
+    """The weight of all, and of a load if there is one."""
     in_joules: bool
 
 

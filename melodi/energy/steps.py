@@ -8,7 +8,7 @@ import numpy as np
 
 from melodi.energy.bins import Bin
 from melodi.energy.columns import Vector
-from melodi.energy.work import Tokens
+from melodi.energy.work import CONTEXT, DECODED, PRESENT, READ, Prices
 
 ROWS_KEPT = 400
 ROWS_NEEDED = 30
@@ -28,17 +28,16 @@ class StepCosts:
         self._run_end_ns: int | None = None
         self._costs: Vector | None = None
 
-    def learn(self, bin_: Bin, tokens: Tokens, active_joules: float) -> None:
-        """Take a bin in which all tokens are known; one with unknown steps teaches nothing."""
-        if tokens.steps == 0:
+    def learn(
+        self, bin_: Bin, done: Sequence[float], *, steps: float, active_joules: float
+    ) -> None:
+        """Take a bin with what was done in it; one with unknown steps (0) teaches nothing."""
+        if steps == 0:
             return
         if bin_.start_ns != self._run_end_ns:
             self._run.clear()
         self._run_end_ns = bin_.end_ns
-        decode, context, prefill = (
-            float(one.sum()) for one in (tokens.decode, tokens.context, tokens.prefill)
-        )
-        self._run.append((tokens.steps, decode, context, prefill, active_joules))
+        self._run.append((steps, done[DECODED], done[CONTEXT], done[READ], active_joules))
         self._rows[self._learned % ROWS_KEPT] = [sum(one) for one in zip(*self._run, strict=True)]
         self._learned += 1
         if self._learned >= ROWS_NEEDED and (
@@ -48,21 +47,16 @@ class StepCosts:
             above = () if self._costs is None else self._costs.nonzero()[0].tolist()
             self._costs = non_negative_fit(rows[:, :4], rows[:, 4], first=above)
 
-    def weigh(self, tokens: Tokens) -> Vector | None:
-        """Joules of each by the fitted costs: a row of its prefill, a row of its decoding.
+    def prices(self, done: Sequence[float], *, steps: float) -> Prices | None:
+        """Joules by the fitted costs, for those who did this together.
 
         None before there is a fit, or where nothing tells the number of steps.
         """
-        if self._costs is None or tokens.steps == 0:
+        if self._costs is None or steps == 0:
             return None
         fixed, per_token, per_context, per_prefill = self._costs.tolist()
-        present = np.minimum(tokens.present, tokens.steps)
-        total = float(present.sum())
-        each = fixed * tokens.steps / total if total > 0 else 0.0
-        decoding = np.minimum(present, tokens.decode)
-        prefill = each * (present - decoding) + per_prefill * tokens.prefill
-        decode = each * decoding + per_token * tokens.decode + per_context * tokens.context
-        return np.array((prefill, decode))
+        each = fixed * steps / done[PRESENT] if done[PRESENT] > 0 else 0.0
+        return 0.0, per_prefill, each, per_token, per_context
 
 
 def non_negative_fit(rows: Vector, targets: Vector, *, first: Sequence[int] = ()) -> Vector:

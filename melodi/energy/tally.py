@@ -1,6 +1,6 @@
 """What requests received from domains, and how far to trust it, as columns."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -147,18 +147,20 @@ class Tally:
             marks[[FIRST_START, FIRST_HALF, SEEN]] = first.start_ns, first.half_width_ns, 1
         marks[[LAST_END, LAST_HALF]] = last.end_ns, last.half_width_ns
 
-    def told(self, request: int) -> Sequence[DomainFacts]:
-        """Who told a request of each domain."""
-        if not self.estimates:
-            return self.facts
-        return [self.estimates.get((k, request), one) for k, one in enumerate(self.facts)]
+    def told(self) -> Iterator[DomainFacts]:
+        """Who told each request of each domain, those of one request after the other."""
+        for request in range(self.marks.shape[-1]):
+            yield from (
+                (self.estimates.get((k, request), one) for k, one in enumerate(self.facts))
+                if self.estimates
+                else self.facts
+            )
 
     def of_facts(self, pick: Callable[[DomainFacts], float | bool]) -> npt.NDArray[Any]:
         """A fact of each domain, for all requests or for each."""
         if not self.estimates:
             return np.array([[pick(one)] for one in self.facts])
-        requests = self.marks.shape[-1]
-        return np.array([[pick(one) for one in self.told(k)] for k in range(requests)]).T
+        return np.array([pick(one) for one in self.told()]).reshape(-1, len(self.facts)).T
 
 
 FIGURES = (

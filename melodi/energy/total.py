@@ -2,20 +2,19 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
-from functools import reduce
-from operator import attrgetter, or_
+from itertools import repeat
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from melodi.energy.columns import Mask, Vector
 from melodi.energy.record import DomainEnergy, EnergyRecord, Quality
 from melodi.energy.settlement import COMPANY, COVERED, PREFILL
 from melodi.energy.tally import (
-    FIGURES,
     UNKNOWN,
     DomainFacts,
+    Figures,
     Reasons,
     Services,
     Tally,
@@ -24,13 +23,12 @@ from melodi.energy.tally import (
 
 KINDS = ("gpu", "cpu", "dram", "platform")
 _QUALITIES = tuple(Quality)
-_SUMS = ("energy_joules", *FIGURES[1:-1], "prefill_joules", "decode_joules", "concurrency_mean")
-_SUMS_OF_KINDS = {"gpu": "gpu_joules", "cpu": "cpu_joules", "dram": "dram_joules"}
+_SUMMED = KINDS[:3]
 SENSOR_UNCERTAINTY = 0.05
 """Systematic error of the sensor itself where nothing better is known (MEASUREMENT: section 4)."""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class RequestEnergy:
     """One request's energy over its footprint; names and units are those of the record.
 
@@ -52,13 +50,13 @@ class RequestEnergy:
     high_joules: float | None = None
     exclusive_low_joules: float | None = None
     exclusive_high_joules: float | None = None
+    concurrency_mean: float | None = None
     sensor_uncertainty_ratio: float | None = None
     domains: dict[str, DomainEnergy] = field(default_factory=dict)
     policy: str | None = None
     policy_version: int | None = None
     quality: Quality = Quality.NONE
     quality_reasons: tuple[str, ...] = ()
-    concurrency_mean: float | None = None
 
 
 def unmeasured(reason: str) -> RequestEnergy:
@@ -91,10 +89,8 @@ class Footprint:
 
     origin: str
     name: str
-    sums: tuple[str, ...]
-    """The figures of a record that add up its domains: of all, then of each kind."""
     places: tuple[list[int], ...]
-    """Where the domains of each kind stand."""
+    """Where the domains of each kind that has a sum of its own stand; empty: there are none."""
     uncertainty: float | None
     """The sensors' systematic error; exact for the simulator, unknown for an estimate."""
 
@@ -105,14 +101,12 @@ class Footprint:
         if len(origins) > 1:
             raise ValueError("a record cannot mix simulated and sensed domains; list its devices")
         kinds = {one.kind for one in facts}
-        summed = [kind for kind in _SUMS_OF_KINDS if kind in kinds]
         origin = origins.pop()
         uncertainty = 0.0 if origin == "simulator" else SENSOR_UNCERTAINTY
         return cls(
             origin,
             "+".join(kind for kind in KINDS if kind in kinds),
-            (*_SUMS, *(_SUMS_OF_KINDS[kind] for kind in summed)),
-            tuple([k for k, one in enumerate(facts) if one.kind == kind] for kind in summed),
+            tuple([k for k, one in enumerate(facts) if one.kind == kind] for kind in _SUMMED),
             None if any(one.estimated for one in facts) else uncertainty,
         )
 
@@ -130,66 +124,49 @@ def totals(
     `policies` are names and versions, in the order of the tally's.
     """
     found = figures(tally, services, reasons)
-    requests = zip(
-        _plain(found.table.transpose(2, 1, 0)),
-        _plain(_sums(tally, found.table, footprint, services.first_seen).T),
-        found.ranks.T.tolist(),
-        found.reasons.T.tolist(),
-        tally.divided.sum(axis=1).argmax(axis=0).tolist(),
-        strict=True,
+    most = tally.divided.sum(axis=1).argmax(axis=0).tolist()
+    names, domains = [one.name for one in tally.facts], _domains(tally, found, reasons)
+    energies = map(
+        RequestEnergy,
+        repeat(footprint.origin),
+        repeat(footprint.name),
+        *_plain(_sums(tally, found.table, footprint, services.first_seen)),
+        repeat(footprint.uncertainty),
+        (dict(zip(names, domains, strict=False)) for _ in repeat(None)),
+        *zip(*(policies[one] for one in most), strict=True),
+        map(_QUALITIES.__getitem__, found.ranks.max(axis=0).tolist()),
+        map(reasons.words, np.bitwise_or.reduce(found.reasons, axis=0).tolist()),
     )
     served = services.served | (tally.sums[COVERED] > 0).any(axis=0)
-    for number, (parts, sums, ranks, bits, most) in enumerate(requests):
-        if not served[number]:
-            yield unmeasured("not_served")
-            continue
-        domains = {
-            facts.name: _domain(facts, part, _QUALITIES[rank], reasons.words(why))
-            for facts, part, rank, why in zip(tally.told(number), parts, ranks, bits, strict=True)
-        }
-        yield RequestEnergy(
-            origin=footprint.origin,
-            footprint=footprint.name,
-            sensor_uncertainty_ratio=footprint.uncertainty,
-            domains=domains,
-            policy=policies[most][0],
-            policy_version=policies[most][1],
-            quality=_QUALITIES[max(ranks)],
-            quality_reasons=reasons.words(reduce(or_, bits)),
-            **dict(zip(footprint.sums, sums, strict=True)),
-        )
+    for energy, was_served in zip(energies, served.tolist(), strict=True):
+        yield energy if was_served else unmeasured("not_served")
 
 
-def _domain(
-    facts: DomainFacts, part: Sequence[float | None], quality: Quality, reasons: tuple[str, ...]
-) -> DomainEnergy:
-    """What a record says of a domain; `part` is in the order of FIGURES."""
-    joules, active, idle_share, load, low, high, exclusive_low, exclusive_high, idle_watts = part
-    return DomainEnergy(
-        scope=facts.scope,
-        source=facts.source,
-        joules=joules,
-        active_joules=active,
-        idle_share_joules=idle_share,
-        load_joules=load,
-        low_joules=low,
-        high_joules=high,
-        exclusive_low_joules=exclusive_low,
-        exclusive_high_joules=exclusive_high,
-        idle_watts=idle_watts,
-        quality=quality,
-        reasons=reasons,
+def _domains(tally: Tally, found: Figures, reasons: Reasons) -> Iterator[DomainEnergy]:
+    """What the records say of each domain, those of one record after the other."""
+    facts = list(tally.told())
+    return map(
+        DomainEnergy,
+        [one.scope for one in facts],
+        [one.source for one in facts],
+        *_plain(found.table.transpose(0, 2, 1).reshape(len(found.table), -1)),
+        map(_QUALITIES.__getitem__, found.ranks.T.ravel().tolist()),
+        map(reasons.words, found.reasons.T.ravel().tolist()),
     )
 
 
 def _sums(tally: Tally, table: Vector, footprint: Footprint, first_seen: Mask) -> Vector:
-    """What each record says of all domains together, in the order of the footprint's sums."""
-    sums = table[:-1].sum(axis=1)
-    active = sums[FIGURES.index("active_joules")]
+    """What each record says of all domains together, in the order of its fields."""
+    energy, active, idle_share, load, *bounds, _ = table.sum(axis=1)
     split = first_seen & ~np.isnan(active)
     prefill = np.where(split, tally.sums[PREFILL].sum(axis=0), UNKNOWN)
-    of_kinds = [table[0, places].sum(axis=0) for places in footprint.places]
-    return np.array((*sums, prefill, active - prefill, _concurrency(tally), *of_kinds))
+    of_kinds = [
+        table[0, places].sum(axis=0) if places else np.full_like(energy, UNKNOWN)
+        for places in footprint.places
+    ]
+    phases = (prefill, active - prefill)
+    company = _concurrency(tally)
+    return np.array((energy, active, idle_share, load, *phases, *of_kinds, *bounds, company))
 
 
 def _concurrency(tally: Tally) -> Vector:
@@ -201,12 +178,10 @@ def _concurrency(tally: Tally) -> Vector:
     return mean
 
 
-def _plain(table: Vector) -> list[Any]:
-    """The same numbers as lists, None where they are unknown."""
-    unknown = np.isnan(table)
-    known: npt.NDArray[Any] = table
-    if unknown.any():
-        known = table.astype(object)
-        known[unknown] = None
-    plain: list[Any] = known.tolist()
-    return plain
+def _plain(table: Vector) -> list[list[float | None]]:
+    """The same rows as lists, None where a number is unknown."""
+    unknown = np.isnan(table.sum(axis=1)).tolist()
+    return [
+        [None if one != one else one for one in row] if some else row
+        for row, some in zip(table.tolist(), unknown, strict=True)
+    ]

@@ -6,8 +6,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from melodi.energy.columns import Vector
-
+TIME, READ, PRESENT, DECODED, CONTEXT = range(5)
+"""What a request does in a bin: ns in service, prompt tokens that it reads, engine steps that it is
+in, tokens decoded, and the sum over these of the tokens already in context."""
+EARLY = 3
+"""So many of them may be done before the first token."""
+Prices = tuple[float, float, float, float, float]
+"""What a unit of each costs, or weighs."""
 PREFILL_PACE = 0.003
 """Time of a prefill token as a share of a decode step's, where it was not seen.
 
@@ -86,20 +91,6 @@ class Work:
         begin_ns = first_ns - round(steps * pace_ns) if decoding else start_ns
         begin_ns = max(start_ns, min(begin_ns, first_ns - 1))
         return begin_ns, max(first_ns, begin_ns + 1)
-
-
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """What each of some requests did in a bin; fractions where tokens were spread evenly."""
-
-    prefill: Vector
-    decode: Vector
-    context: Vector
-    """Sum over the decoded tokens of the tokens already in context."""
-    present: Vector
-    """Engine steps that each was in, as far as `steps` is known."""
-    steps: float
-    """Engine steps of the bin; 0 where nothing streamed in it, which leaves them unknown."""
 
 
 def are_shown(arrivals_ns: Sequence[int], *, made_in_ns: float) -> bool:

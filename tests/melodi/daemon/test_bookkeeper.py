@@ -69,7 +69,8 @@ class Desk:
     def __init__(self, folder: Path) -> None:
         self.clock = VirtualClock(monotonic_ns=10**12)
         self.writer = Writer()
-        metrics = Metrics(CollectorRegistry())
+        self.registry = CollectorRegistry()
+        metrics = Metrics(self.registry)
         metrics.know_domains(
             [
                 Domain(
@@ -100,6 +101,12 @@ class Desk:
             backends=cast(Backends, OneDomain()),
         )
         self._total_uj = 0
+
+    @property
+    def closed_joules(self) -> float:
+        """What was measured in closed bins."""
+        labels = {"domain": PACKAGE, "kind": "cpu"}
+        return self.registry.get_sample_value("melodi_energy_joules_total", labels) or 0.0
 
     def begin(self) -> RequestTimeline:
         """A request is sent now."""
@@ -195,6 +202,20 @@ async def test_final_records_wait_for_others_unless_somebody_waits(desk: Desk) -
     assert await desk.books.wait_final(one.id, 0.001) is None
     desk.pass_time(1)
     assert desk.writer.written == [(one.id, True)]
+
+
+async def test_bins_close_together_unless_somebody_asks(desk: Desk) -> None:
+    """Many cost little more than few; whoever waits has them closed as soon as they may be."""
+    closed, one = [], desk.begin()
+    for tenth in range(30):
+        before, one = one, desk.begin()
+        desk.end(before)
+        if tenth >= 20:
+            assert await desk.books.wait_final(one.id, 0.001) is None
+        desk.pass_time(1)
+        closed.append(desk.closed_joules)
+    assert len(set(closed[10:20])) == 3
+    assert len(set(closed[20:])) == 10
 
 
 def test_final_records_are_written_at_once_where_nothing_runs(desk: Desk) -> None:

@@ -1,13 +1,16 @@
 """The cost of a step is found again from bins, and is never negative."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from melodi.energy.bins import Bin
+from melodi.energy.columns import Vector
 from melodi.energy.steps import ROWS_NEEDED, StepCosts, non_negative_fit
-from melodi.energy.work import Tokens
+from melodi.energy.work import CONTEXT, DECODED, PRESENT, READ
 
 COSTS = (2.6, 12e-3, 6e-6, 11.5e-3)
 
@@ -17,13 +20,24 @@ def bin_at(number: int) -> Bin:
     return Bin(domain="gpu:a", start_ns=number, end_ns=number + 1, energy_uj=1, total_uj=number)
 
 
-def tokens_of(prefill: list[float], decode: list[float], context: list[float]) -> Tokens:
+class Work(NamedTuple):
+    """What was done in a bin: a row for each of TIME ... CONTEXT, a column for each request."""
+
+    each: Vector
+    steps: float
+
+    @property
+    def all(self) -> list[float]:
+        """What all did together."""
+        return self.each.sum(axis=1).tolist()
+
+
+def work_of(prefill: list[float], decode: list[float], context: list[float]) -> Work:
     """Everybody is in as many steps as it got tokens."""
-    decoded = np.array(decode)
-    return Tokens(np.array(prefill), decoded, np.array(context), decoded, float(decoded.max()))
+    return Work(np.array([[1.0] * len(decode), prefill, decode, decode, context]), max(decode))
 
 
-def bin_tokens(seed: int) -> Tokens:
+def bin_work(seed: int) -> Work:
     """Some decoding requests in ten steps, and now and then a prefill."""
     random = np.random.default_rng(seed)
     decode = random.integers(1, 11, size=random.integers(1, 20)).astype(float).tolist()
@@ -31,55 +45,65 @@ def bin_tokens(seed: int) -> Tokens:
     prefill = [0.0] * len(decode)
     if random.random() < 0.5:
         prefill[0] = float(random.integers(10, 500))
-    return tokens_of(prefill, decode, context)
+    return work_of(prefill, decode, context)
 
 
-def joules(tokens: Tokens, costs: tuple[float, ...] = COSTS) -> float:
+def joules(work: Work, costs: tuple[float, ...] = COSTS) -> float:
     fixed, decode, context, prefill = costs
-    own = decode * tokens.decode + context * tokens.context + prefill * tokens.prefill
-    return fixed * tokens.steps + float(own.sum())
+    own = decode * work.each[DECODED] + context * work.each[CONTEXT] + prefill * work.each[READ]
+    return fixed * work.steps + float(own.sum())
+
+
+def teach(costs: StepCosts, seed: int, active_joules: float) -> None:
+    work = bin_work(seed)
+    costs.learn(bin_at(seed), work.all, steps=work.steps, active_joules=active_joules)
 
 
 def taught(bins: int) -> StepCosts:
     costs = StepCosts()
     for seed in range(bins):
-        tokens = bin_tokens(seed)
-        costs.learn(bin_at(seed), tokens, joules(tokens))
+        teach(costs, seed, joules(bin_work(seed)))
     return costs
+
+
+def weights(costs: StepCosts, work: Work) -> Vector | None:
+    """The joules of each request; None where there are no prices."""
+    prices = costs.prices(work.all, steps=work.steps)
+    return None if prices is None else np.array(prices) @ work.each
 
 
 def test_an_additive_cost_is_shared_exactly() -> None:
     """After enough bins the weights are the joules that each request truly caused."""
-    tokens = bin_tokens(1_000)
-    prefill, decode = taught(200).weigh(tokens)
-    fixed = COSTS[0] * tokens.steps * tokens.present / tokens.present.sum()
-    own = COSTS[1] * tokens.decode + COSTS[2] * tokens.context + COSTS[3] * tokens.prefill
-    assert prefill + decode == pytest.approx(fixed + own, rel=1e-5)
+    work = bin_work(1_000)
+    fixed = COSTS[0] * work.steps * work.each[PRESENT] / work.each[PRESENT].sum()
+    own = COSTS[1] * work.each[DECODED] + COSTS[2] * work.each[CONTEXT]
+    own += COSTS[3] * work.each[READ]
+    assert weights(taught(200), work) == pytest.approx(fixed + own, rel=1e-5)
 
 
 def test_nothing_is_weighed_before_there_is_a_fit_or_without_a_stream() -> None:
     """Then another policy has to divide."""
-    assert StepCosts().weigh(bin_tokens(0)) is None
-    assert taught(ROWS_NEEDED - 1).weigh(bin_tokens(0)) is None
+    assert weights(StepCosts(), bin_work(0)) is None
+    assert weights(taught(ROWS_NEEDED - 1), bin_work(0)) is None
     costs = taught(ROWS_NEEDED)
-    assert costs.weigh(bin_tokens(0)) is not None
-    one = np.ones(1)
-    assert costs.weigh(Tokens(5 * one, 3 * one, 300 * one, 0 * one, 0.0)) is None
+    assert weights(costs, bin_work(0)) is not None
+    unseen = work_of([5.0], [3.0], [300.0])._replace(steps=0.0)
+    assert weights(costs, unseen) is None
 
 
 def test_energy_that_an_edge_put_into_the_next_bin_does_not_spoil_the_costs() -> None:
     """Bins that follow one another are summed, so what one misses the next makes up for."""
     costs, late = StepCosts(), 0.0
     for seed in range(400):
-        tokens = bin_tokens(seed)
-        shift = float(tokens.prefill.sum()) * COSTS[3] * (seed % 2)
-        costs.learn(bin_at(seed), tokens, joules(tokens) - shift + late)
+        work = bin_work(seed)
+        shift = work.all[READ] * COSTS[3] * (seed % 2)
+        teach(costs, seed, joules(work) - shift + late)
         late = shift
-    tokens = tokens_of([300.0, 0.0], [5.0, 5.0], [500.0, 500.0])
-    prefill, decode = costs.weigh(tokens)
-    assert prefill[0] / (prefill + decode).sum() == pytest.approx(
-        300 * COSTS[3] / joules(tokens), rel=0.1
-    )
+    work = work_of([300.0, 0.0], [5.0, 5.0], [500.0, 500.0])
+    prices = costs.prices(work.all, steps=work.steps)
+    assert prices is not None
+    share = 300 * prices[READ] / (np.array(prices) @ work.each).sum()
+    assert share == pytest.approx(300 * COSTS[3] / joules(work), rel=0.1)
 
 
 @given(
@@ -115,5 +139,5 @@ def test_work_that_draws_nothing_costs_nothing() -> None:
     """Bins at the idle floor: all costs are 0, fit after fit, and steps then weigh nobody."""
     costs = StepCosts()
     for seed in range(3 * ROWS_NEEDED):
-        costs.learn(bin_at(seed), bin_tokens(seed), 0.0)
-    assert costs.weigh(bin_tokens(0)).sum() == 0
+        teach(costs, seed, 0.0)
+    assert weights(costs, bin_work(0)).sum() == 0
