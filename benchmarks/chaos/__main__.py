@@ -13,6 +13,8 @@ from pathlib import Path
 import aiohttp
 import psutil
 
+from benchmarks.gateway.processes import family
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "support"))
 
 from command import Shell
@@ -62,8 +64,18 @@ async def rest(process: psutil.Process, backend: ScriptedServer, api: str) -> Lo
             async with session.get(f"{api}/metrics", headers={"Connection": "close"}) as said:
                 waiting = re.search(r"^melodi_spool_records 0", await said.text(), re.M) is None
             await asyncio.sleep(0.2)
-    established = [one for one in process.net_connections("tcp") if one.status == "ESTABLISHED"]
-    return Look(process.num_fds(), len(established), process.memory_info().rss / 2**20)
+    all_of_it = family(process)
+    established = [
+        one
+        for each in all_of_it
+        for one in each.net_connections("tcp")
+        if one.status == "ESTABLISHED"
+    ]
+    return Look(
+        sum(each.num_fds() for each in all_of_it),
+        len(established),
+        sum(each.memory_info().rss for each in all_of_it) / 2**20,
+    )
 
 
 async def short(url: str, requests: int) -> int:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
-from itertools import count
 from queue import Empty, SimpleQueue
 
 import structlog
@@ -26,7 +25,6 @@ from melodi.energy.total import RequestEnergy
 from melodi.energy.usage import Usage
 from melodi.inference.timeline import RequestTimeline
 from melodi.metrics import Metrics
-from melodi.pace import give_way
 from melodi.sampling.station import Sample
 from melodi.store.kept import Kept
 from melodi.store.records import Batch
@@ -40,10 +38,6 @@ CLOSE_EVERY_NS = NS_PER_SECOND // 2
 ASKED_LATELY_NS = NS_PER_SECOND
 BINS_A_TURN = 50
 """So that nobody waits long for the lock."""
-MOST_UNPACED = 8
-"""Facts or records after which it is time to see whether to rest."""
-MANY_WAITING = 300
-"""Facts in the inbox, beyond which there is no time to rest."""
 WRITER_BACKLOG = 100
 MOST_WAITING = 50_000
 """Facts in the inbox, beyond which nobody reads them: requests that come have no record."""
@@ -224,14 +218,12 @@ class Bookkeeper:
         provisional: dict[str, RequestEnergy] = {}
         with self._lock:
             offset_ns = self._clock.wall_ns() - self._clock.monotonic_ns()
-            closing = self._ledger.advance(
-                now_ns, wall_offset_ns=offset_ns, most=BINS_A_TURN, between=self._give_way
-            )
+            closing = self._ledger.advance(now_ns, wall_offset_ns=offset_ns, most=BINS_A_TURN)
             self._outbox.close(closing)
             due = last or self._is_due(now_ns) or (not closing.more and self._is_urgent())
             if due:
                 changed = self._outbox.changed(now_ns)
-                provisional = self._ledger.posted(changed, between=self._give_way)
+                provisional = self._ledger.posted(changed)
             self.idle_watts = self._ledger.idle_watts
         self._closed_ns = 0 if closing.more else now_ns
         self._keeper.close(closing.bins)
@@ -258,9 +250,6 @@ class Bookkeeper:
     def _is_due(self, now_ns: int) -> bool:
         return self._outbox.is_due(now_ns, busy=self._writer.pending >= WRITER_BACKLOG)
 
-    def _give_way(self) -> None:
-        give_way(behind=self._inbox.qsize() > MANY_WAITING)
-
     def _write(
         self, provisional: dict[str, RequestEnergy], kept: tuple[Kept, ...], now_ns: int
     ) -> None:
@@ -278,9 +267,7 @@ class Bookkeeper:
     ) -> list[EnergyRecord]:
         """The rows to write; a load that nobody asked a prompt with has none."""
         records = []
-        for number, (name, energy) in enumerate((provisional | final).items()):
-            if number % MOST_UNPACED == 0:
-                self._give_way()
+        for name, energy in (provisional | final).items():
             pending = self._pending[name]
             if pending.timeline.load_only:
                 continue
@@ -301,9 +288,7 @@ class Bookkeeper:
 
     def _take_in(self) -> None:
         """Empty the inbox."""
-        for number in count():
-            if number % MOST_UNPACED == 0:
-                self._give_way()
+        while True:
             try:
                 self._inbox.get_nowait()()
             except Empty:

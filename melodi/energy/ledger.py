@@ -141,18 +141,10 @@ class Ledger:
         """How many steps a backend's engine made in a while, in order of time."""
         self._engines.add(told)
 
-    def advance(
-        self,
-        now_ns: int,
-        *,
-        wall_offset_ns: int,
-        most: int | None = None,
-        between: Callable[[], None] = lambda: None,
-    ) -> Closing:
+    def advance(self, now_ns: int, *, wall_offset_ns: int, most: int | None = None) -> Closing:
         """Close what can be closed, at most `most` bins.
 
-        `wall_offset_ns` is wall time minus monotonic time; `between` is called after each round of
-        bins and each request that became final.
+        `wall_offset_ns` is wall time minus monotonic time.
         """
         self._write()
         self._place(now_ns)
@@ -163,34 +155,22 @@ class Ledger:
         book = partial(self._book, closing, accounts, wall_offset_ns)
         while turns := self._take(now_ns, most=left - len(closing.bins)):
             touched[close(turns, self._roster, self._tallies, book=book)] = True
-            between()
         closing.more = len(closing.bins) == left and any(
             one.next_closable(now_ns, settle_ns=self.settle_ns) for one in self._domains.values()
         )
         closing.minutes = list(accounts.values())
         settled = self._settled(now_ns)
-        for name, energy in self._statements.of(settled):
-            closing.final[name] = energy
-            between()
+        closing.final = dict(self._statements.of(settled))
         self._let_go(settled)
         rows = set(touched.nonzero()[0].tolist())
         closing.touched = {one.id for one in self._entries.values() if one.row in rows}
         return closing
 
-    def posted(
-        self, requests: Iterable[str], *, between: Callable[[], None] = lambda: None
-    ) -> dict[str, RequestEnergy]:
-        """The energy of ended requests in closed bins alone: what the books say so far.
-
-        `between` is called after each.
-        """
+    def posted(self, requests: Iterable[str]) -> dict[str, RequestEnergy]:
+        """The energy of ended requests in closed bins alone: what the books say so far."""
         self._write()
-        posted = {}
         entries = [self._entries[one] for one in requests]
-        for name, energy in self._statements.of(entries, heard=True):
-            posted[name] = energy
-            between()
-        return posted
+        return dict(self._statements.of(entries, heard=True))
 
     def preview(self, request: str, now_ns: int) -> RequestEnergy | None:
         """The request's energy as far as it has been seen; None if the books do not hold it."""

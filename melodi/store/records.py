@@ -73,24 +73,17 @@ class RecordStore:
         self._add_minutes = dialect.insert_or_add(ledger_minutes, key=["host", "domain", "minute"])
         self._keep = dialect.insert_or_replace(kept_minutes, key=["host", "session", "number"])
 
-    def apply(
-        self, batches: Sequence[Batch], *, between: Callable[[], None] = lambda: None
-    ) -> dict[str, int]:
+    def apply(self, batches: Sequence[Batch]) -> dict[str, int]:
         """Write all of `batches` or nothing; gives the seq of each of their records that is final.
 
         A final record replaces a provisional one or an older revision; a provisional one never
         replaces a final one. A record gets its seq here, as it becomes final, and keeps it: the
         host's row is locked from before it is counted until the commit, so no two records get
-        the same. A marked batch that was written before is left out. `between` is called after
-        every few rows.
+        the same. A marked batch that was written before is left out.
         """
-        kept = []
-        for batch in batches:
-            for one in batch.kept:
-                kept.append(to_kept_row(batch.host, one))
-                between()
+        kept = [to_kept_row(batch.host, one) for batch in batches for one in batch.kept]
         with self._writing.begin() as connection:
-            seqs = self._apply(connection, batches, between)
+            seqs = self._apply(connection, batches)
             if kept:
                 connection.execute(self._keep, kept)
         return seqs
@@ -107,11 +100,9 @@ class RecordStore:
             before = {id_: row.revision for id_, row in stored.items()}
             if any(before.get(one.id) != one.revision - 1 for one in batch.records):
                 raise StoreError("the records were changed meanwhile; do it again")
-            self._apply(connection, [batch], lambda: None)
+            self._apply(connection, [batch])
 
-    def _apply(
-        self, connection: sa.Connection, batches: Sequence[Batch], between: Callable[[], None]
-    ) -> dict[str, int]:
+    def _apply(self, connection: sa.Connection, batches: Sequence[Batch]) -> dict[str, int]:
         # In one order for all, so that no two writers wait for each other.
         books = {name: _lock_host(connection, name) for name in sorted(_hosts_of(batches))}
         fresh = [batch for batch in batches if not _written(batch, books[batch.host])]
@@ -124,10 +115,9 @@ class RecordStore:
             ours = [record.id for record in final if record.host == name]
             seqs |= zip(ours, count(book.last_seq + 1), strict=False)
             _advance_host(connection, name, by=len(ours), batches=fresh)
-        count_records(connection, accepted, stored, between)
+        count_records(connection, accepted, stored)
         for start in range(0, len(accepted), _ROWS_AT_A_TIME):
             put_records(connection, accepted[start : start + _ROWS_AT_A_TIME], seqs)
-            between()
         if minutes := _minute_rows(fresh):
             connection.execute(self._add_minutes, minutes)
         return seqs

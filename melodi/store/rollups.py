@@ -1,7 +1,7 @@
 """The roll-ups: one row per hour and kind of request, written with the records they count."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from operator import attrgetter
 from typing import Any
@@ -20,7 +20,6 @@ SECONDS_PER_HOUR = 3600
 
 _PUT = dialect.insert_or_replace(rollups, key=KEY)
 _OF_REQUEST = tuple(name for name in KEY if name != "hour")
-_COUNTED_AT_ONCE = 250
 
 _KEY_OF = attrgetter("started_at", *_OF_REQUEST)
 _INPUTS_OF = attrgetter(*INPUTS)
@@ -36,26 +35,19 @@ def hour_of(moment: datetime) -> int:
 
 
 def count_records(
-    connection: sa.Connection,
-    accepted: Sequence[EnergyRecord],
-    stored: Mapping[str, Any],
-    between: Callable[[], None],
+    connection: sa.Connection, accepted: Sequence[EnergyRecord], stored: Mapping[str, Any]
 ) -> None:
     """Add the final ones of `accepted` to their hours; call it before they are written.
 
-    What is `stored` of the same ids as final, an older revision, is taken away first. `between`
-    is called after every few.
+    What is `stored` of the same ids as final, an older revision, is taken away first.
     """
     finals = [record for record in accepted if not record.provisional]
     if not finals:
         return
     older = [one.id for one in finals if one.id in stored and not stored[one.id].provisional]
     changes: dict[Key, list[Tally]] = defaultdict(list)
-    for start in range(0, len(finals), _COUNTED_AT_ONCE):
-        some = finals[start : start + _COUNTED_AT_ONCE]
-        for key, counted in tallies((_key_of(one), _INPUTS_OF(one)) for one in some):
-            changes[key].append(counted)
-        between()
+    for key, counted in tallies((_key_of(one), _INPUTS_OF(one)) for one in finals):
+        changes[key].append(counted)
     for key, counted in tallies(_read(connection, older)):
         changes[key].append(negated(counted))
     _change(connection, changes)

@@ -3,7 +3,6 @@
 import threading
 import uuid
 from collections import deque
-from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 from itertools import count, islice
@@ -13,12 +12,10 @@ import sqlalchemy as sa
 import structlog
 
 from melodi.errors import StoreError
-from melodi.pace import give_way
 from melodi.store.dialect import database_failed
 from melodi.store.records import Batch, Mark
 
 _BATCHES_PER_TRANSACTION = 256
-_MANY_WAITING = 4
 """Batches, beyond which there is no time to rest."""
 _FIRST_DELAY_SECONDS = 0.05
 _LONGEST_DELAY_SECONDS = 1.0
@@ -29,7 +26,7 @@ _log = structlog.get_logger(__name__)
 class Applies(Protocol):
     """What the writer writes to: a RecordStore."""
 
-    def apply(self, batches: list[Batch], /, *, between: Callable[[], None]) -> dict[str, int]: ...
+    def apply(self, batches: list[Batch], /) -> dict[str, int]: ...
 
 
 class _Waiting(NamedTuple):
@@ -121,7 +118,7 @@ class RecordWriter:
         while group := self._next_group():
             try:
                 batches = [waiting.batch for waiting in group]
-                seqs = self._store.apply(batches, between=self._give_way)
+                seqs = self._store.apply(batches)
             except Exception as error:  # noqa: BLE001 - the thread must outlive any batch
                 self._failed(group, error)
             else:
@@ -129,9 +126,6 @@ class RecordWriter:
             if self._fault is not None and self._give_up.wait(self._delay_seconds()):
                 break
         self._abandon()
-
-    def _give_way(self) -> None:
-        give_way(behind=len(self._queue) > _MANY_WAITING)
 
     def _next_group(self) -> list[_Waiting]:
         """The oldest batches, left in the queue; none once closed and empty."""

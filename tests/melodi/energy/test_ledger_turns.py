@@ -1,12 +1,14 @@
 """Many bins and requests in one turn of the books are what each is alone."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from ledger_books import GPU, MS, SECOND, START_NS, bins_of, facts, ledger_with, run_all, span
 
 from melodi.energy.bins import Interval, Span
 from melodi.energy.ledger import MAX_OPEN_NS, SILENCE_NS
+from melodi.energy.rounds import close
 from melodi.energy.total import RequestEnergy
 
 
@@ -45,15 +47,23 @@ def test_a_bin_that_was_booked_is_booked_so_again() -> None:
     assert repeated.bins == closing.bins
 
 
-def test_the_bins_of_a_busy_domain_close_in_few_rounds_and_others_one_by_one() -> None:
+def test_the_bins_of_a_busy_domain_close_in_few_rounds_and_others_one_by_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Bins between which idle power may be learned wait for each other."""
     ledger = ledger_with(idle_watts={GPU: 100.0})
     ledger.begin("r", [GPU], START_NS)
     for bin_ in bins_of([20_000_000] * 17 + [10_000_000] * 108):
         ledger.add(bin_)
     ledger.end("r", span("r", 0, 1_700))
-    rounds: list[None] = []
-    ledger.advance(START_NS + 20 * SECOND, wall_offset_ns=0, between=lambda: rounds.append(None))
+    rounds: list[int] = []
+
+    def counted(turns: Any, *rest: Any, **more: Any) -> Any:
+        rounds.append(len(turns))
+        return close(turns, *rest, **more)
+
+    monkeypatch.setattr("melodi.energy.ledger.close", counted)
+    ledger.advance(START_NS + 20 * SECOND, wall_offset_ns=0)
     quiet, busy = 9, 125 - 9
     assert len(rounds) < quiet + busy / 4
     assert len(rounds) > quiet

@@ -1,7 +1,7 @@
 """The thread that writes."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -35,7 +35,7 @@ class FakeStore:
         self.groups: list[list[Batch]] = []
         self.attempts = 0
 
-    def apply(self, batches: list[Batch], *, between: Callable[[], None]) -> dict[str, int]:
+    def apply(self, batches: list[Batch]) -> dict[str, int]:
         self.attempts += 1
         self.entered.set()
         assert self.open.wait(PATIENCE_SECONDS)
