@@ -1,4 +1,4 @@
-"""What sampling costs, and whether it loses energy, while the same process passes traffic on."""
+"""What sampling costs, and whether it loses energy, while the daemon passes traffic on."""
 
 import sys
 from pathlib import Path

@@ -20,8 +20,9 @@ from benchmarks.sampler.world import STILL_SECONDS, WAVE_SECONDS, ZONES, sleep_u
 from melodi.clock import SystemClock
 from melodi.config import Api, BackendSettings, Collectors, Database, Sampling, Settings
 from melodi.daemon.bookkeeper import Bookkeeper
-from melodi.daemon.serve import Served, served, spare_what_stays
+from melodi.daemon.serve import Served, served
 from melodi.sampling.station import Sample
+from melodi.serving import run, spare_what_stays
 
 READING = ("melodi-nvml", "melodi-rapl", "melodi-meters")
 """The threads that sample, in either mode."""
@@ -80,13 +81,15 @@ async def measure(daemon: Served, root: Path, origin_ns: int, seconds: float) ->
     totals = {name: curve.edges[-1].total_uj for name, curve in curves.items()}
     await asyncio.to_thread(sleep_until, origin_ns, WAVE_SECONDS)
     sampler, threads, began_ns = daemon.runtime.sampler, cpu_ns(), time.monotonic_ns()
-    others, process = sampler.cpu_seconds, time.process_time()
+    others, process, traffic = sampler.cpu_seconds, time.process_time(), daemon.runtime.traffic
+    passing = traffic.used.cpu_seconds
     await asyncio.to_thread(sleep_until, origin_ns, WAVE_SECONDS + seconds)
     ended_ns = time.monotonic_ns()
     spent = {name: ns - threads[name] for name, ns in cpu_ns().items()}
     looking_ns = spent.pop(LOOKING, 0)
     bare_ns = sum(spent.pop(name, 0) for name in bare.NAMES)
     others, process = sampler.cpu_seconds - others, time.process_time() - process
+    passing = traffic.used.cpu_seconds - passing
     await asyncio.sleep(1.5)
     after = counters(root)
     lost = {
@@ -101,7 +104,7 @@ async def measure(daemon: Served, root: Path, origin_ns: int, seconds: float) ->
         "sampling_ratio": sum(spent.values()) / 1e9 / length,
         "bare_ratio": bare_ns / 1e9 / length,
         "child_ratio": others / length,
-        "process_ratio": process / length,
+        "process_ratio": (process + passing) / length,
         "late_p50_ms": percentile(late, 0.5),
         "late_p99_ms": percentile(late, 0.99),
         "lost_uj": lost,
@@ -167,4 +170,4 @@ def free_port() -> int:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    run(main())

@@ -39,7 +39,7 @@ ASKED_LATELY_NS = NS_PER_SECOND
 BINS_A_TURN = 50
 """So that nobody waits long for the lock."""
 WRITER_BACKLOG = 100
-MOST_WAITING = 50_000
+MOST_WAITING = 200_000
 """Facts in the inbox, beyond which nobody reads them: requests that come have no record."""
 
 log = structlog.get_logger(__name__)
