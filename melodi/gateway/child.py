@@ -50,6 +50,9 @@ async def _pass_on(end: socket.socket, daemon: int) -> None:
         for backend, listener in given.gateways
     ]
     async with serving(apps):
+        for _, listener in apps:
+            # Those that serve are copies, which close first of all: then the address is free.
+            listener.close()
         spare_what_stays()
         line.send(Ready())
         await _end_of(daemon, over)

@@ -18,7 +18,8 @@ from waiting import PATIENCE_SECONDS, until
 from melodi.clock import SystemClock
 from melodi.daemon.serve import Served, served
 from melodi.energy.record import Status
-from melodi.errors import BackendError
+from melodi.errors import BackendError, ConfigError
+from melodi.serving import bind
 
 BODY = {"model": "simulated", "prompt": "Tell.", "stream": True, "ignore_eos": True}
 STREAMS = 30
@@ -115,6 +116,35 @@ async def test_it_ends_with_its_daemon_and_not_before(tmp_path: Path) -> None:
             passer.wait(0.2)
         process.kill()
         passer.wait(PATIENCE_SECONDS)
+
+
+async def test_a_killed_daemon_leaves_its_address_at_once_and_its_streams_their_grace(
+    tmp_path: Path,
+) -> None:
+    """So that the next daemon may begin while the last answers of this one still pass."""
+    with simulator() as backend, running_daemon(settle(tmp_path, backend)) as (process, urls):
+        address = urls[1].removeprefix("http://")
+        (passer,) = passers(process.pid)
+        body = BODY | {"max_tokens": 100, "min_tokens": 100}
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(f"{urls[1]}/v1/completions", json=body) as answer,
+        ):
+            await answer.content.readany()
+            process.kill()
+            await until(lambda: is_free(address))
+            assert passer.is_running()
+            assert (await answer.read()).endswith(b"[DONE]\n\n")
+        passer.wait(PATIENCE_SECONDS)
+
+
+def is_free(address: str) -> bool:
+    """Whether a daemon can listen there."""
+    try:
+        bind(address).close()
+    except ConfigError:
+        return False
+    return True
 
 
 @one_kind
