@@ -13,7 +13,7 @@ from pathlib import Path
 import aiohttp
 import psutil
 
-from benchmarks.gateway.processes import family
+from benchmarks.gateway.processes import descriptors, family, memory_bytes
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "support"))
 
@@ -64,18 +64,13 @@ async def rest(process: psutil.Process, backend: ScriptedServer, api: str) -> Lo
             async with session.get(f"{api}/metrics", headers={"Connection": "close"}) as said:
                 waiting = re.search(r"^melodi_spool_records 0", await said.text(), re.M) is None
             await asyncio.sleep(0.2)
-    all_of_it = family(process)
     established = [
         one
-        for each in all_of_it
+        for each in family(process)
         for one in each.net_connections("tcp")
         if one.status == "ESTABLISHED"
     ]
-    return Look(
-        sum(each.num_fds() for each in all_of_it),
-        len(established),
-        sum(each.memory_info().rss for each in all_of_it) / 2**20,
-    )
+    return Look(descriptors(process), len(established), memory_bytes(process) / 2**20)
 
 
 async def short(url: str, requests: int) -> int:

@@ -11,7 +11,7 @@ import psutil
 
 from benchmarks.gateway import litellm
 from benchmarks.gateway.daemon import daemon
-from benchmarks.gateway.processes import REPOSITORY, family, free_port, running
+from benchmarks.gateway.processes import REPOSITORY, family, free_port, memory_bytes, running
 from benchmarks.gateway.wire import HOST
 
 DIRECT, MELODI, UNRECORDED = "direct", "MELODI", "MELODI, no recorder"
@@ -37,7 +37,7 @@ class Candidate:
 
     @property
     def memory_mib(self) -> float:
-        return sum(float(one.memory_info().rss) for one in family(self.process)) / 2**20
+        return memory_bytes(self.process) / 2**20
 
 
 @contextlib.contextmanager

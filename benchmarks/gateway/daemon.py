@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.gateway.processes import REPOSITORY, family, free_port, running, wait_until
+from benchmarks.gateway.processes import REPOSITORY, free_port, running, wait_until
 from benchmarks.gateway.wire import HOST
 
 sys.path.insert(0, str(REPOSITORY / "tests" / "support"))
@@ -45,16 +45,6 @@ class Daemon:
     gateway_port: int
     api_url: str
     database: Path
-
-    @property
-    def memory_bytes(self) -> int:
-        """Of all its processes."""
-        return sum(int(one.memory_info().rss) for one in family(self.process))
-
-    @property
-    def descriptors(self) -> int:
-        """Open in any of its processes."""
-        return sum(int(one.num_fds()) for one in family(self.process))
 
     def settle(self) -> None:
         """Wait until all that has passed is final in the database."""

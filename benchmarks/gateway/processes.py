@@ -53,6 +53,16 @@ def family(process: psutil.Process | None) -> list[psutil.Process]:
     return [] if process is None else [process, *process.children(recursive=True)]
 
 
+def memory_bytes(process: psutil.Process | None) -> int:
+    """Of a process and those that work for it."""
+    return sum(int(one.memory_info().rss) for one in family(process))
+
+
+def descriptors(process: psutil.Process | None) -> int:
+    """Open in a process and those that work for it."""
+    return sum(int(one.num_fds()) for one in family(process))
+
+
 def wait_until(holds: Callable[[], bool], *, seconds: float) -> None:
     """Come back once `holds()`; TimeoutError where it does not in time."""
     deadline = time.monotonic() + seconds

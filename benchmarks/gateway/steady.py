@@ -11,6 +11,7 @@ from benchmarks.gateway.candidates import Candidate
 from benchmarks.gateway.daemon import Daemon, daemon
 from benchmarks.gateway.load import Cell, Outcome
 from benchmarks.gateway.measure import Driver
+from benchmarks.gateway.processes import descriptors, memory_bytes
 from benchmarks.gateway.report import Target
 from benchmarks.gateway.wire import HOST
 
@@ -87,7 +88,7 @@ def endurance(driver: Driver, melodi: Daemon, *, minutes: float) -> list[Target]
     driver.drive(Cell(melodi.gateway_port, CONNECTIONS, 1.0, streamed=False))
     melodi.settle()
     time.sleep(IDLE_SECONDS)
-    descriptors = melodi.descriptors
+    before = descriptors(melodi.process)
     ends = time.monotonic() + minutes * MINUTE
     first = 0.0
     while time.monotonic() < ends:
@@ -95,11 +96,11 @@ def endurance(driver: Driver, melodi: Daemon, *, minutes: float) -> list[Target]
             driver.drive(Cell(melodi.gateway_port, CONNECTIONS, seconds, streamed))
         if not first and time.monotonic() > ends - (minutes - 1) * MINUTE:
             melodi.settle()
-            first = melodi.memory_bytes
+            first = memory_bytes(melodi.process)
     melodi.settle()
-    last = melodi.memory_bytes
+    last = memory_bytes(melodi.process)
     time.sleep(IDLE_SECONDS)
-    left = melodi.descriptors - descriptors
+    left = descriptors(melodi.process) - before
     return [
         Target(f"memory after {minutes:g} minutes, to that after the first", last / first, 1.05),
         Target("open descriptors more than before", left, 0, unit=""),

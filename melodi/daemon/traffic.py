@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import structlog
 
-from melodi.clock import NS_PER_SECOND, Clock
+from melodi.child import Restarts
+from melodi.clock import Clock
 from melodi.daemon.telling import Telling
 from melodi.daemon.traffic_process import Front, TrafficProcess
 from melodi.errors import BackendError
@@ -16,9 +17,6 @@ from melodi.inference.recording import GuardedRecorder
 from melodi.inference.timeline import Recorder, RequestTimeline
 
 FIRST_WAIT_SECONDS = 0.1
-LAST_WAIT_SECONDS = 60.0
-STEADY_NS = 60 * NS_PER_SECOND
-"""A process that has lived so long is started anew as soon as the first one."""
 MARGIN_SECONDS = 0.5
 """For the way to the other process and back."""
 
@@ -85,14 +83,13 @@ class Traffic:
         return self._process
 
     async def _keep(self, process: TrafficProcess, fronts: Sequence[Front]) -> None:
-        wait_seconds, began_ns = FIRST_WAIT_SECONDS, self._clock.monotonic_ns()
+        restarts = Restarts(self._clock, first_seconds=FIRST_WAIT_SECONDS)
         while True:
             exit_code = await process.ended()
             self._cut_what_is_open()
             if self._stopping.is_set():
                 return
-            if self._clock.monotonic_ns() - began_ns > STEADY_NS:
-                wait_seconds = FIRST_WAIT_SECONDS
+            wait_seconds = restarts.wait_seconds()
             self._fault = (
                 f"the process that passes traffic on has ended (exit code {exit_code}): clients "
                 f"wait until it is started again in {wait_seconds:g} s; see the log"
@@ -101,8 +98,7 @@ class Traffic:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), wait_seconds)
                 return
-            wait_seconds = min(2 * wait_seconds, LAST_WAIT_SECONDS)
-            began_ns = self._clock.monotonic_ns()
+            restarts.begun()
             self._used_before, self._used = self.used, Used()
             process = await self._begun_again(process, fronts)
 

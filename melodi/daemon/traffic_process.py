@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from melodi.child import exit_code_of
 from melodi.gateway.apart import Asked, Passed, Ready, Stop, Task, Told
 from melodi.inference.request import Backend
 from melodi.line import Line
@@ -73,14 +74,7 @@ class TrafficProcess:
     async def ended(self) -> int:
         """Wait until it has said all and is gone; its exit code."""
         await self._silent.wait()
-        return await asyncio.to_thread(self._wait)
-
-    def _wait(self) -> int:
-        try:
-            return self._child.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._child.kill()
-            return self._child.wait()
+        return await asyncio.to_thread(exit_code_of, self._child, patience_seconds=STOP_SECONDS)
 
     def _kill(self) -> None:
         """Let it not hang for ever."""

@@ -2,10 +2,10 @@
 
 import asyncio
 import os
-import signal
 import socket
 import sys
 
+from melodi.child import leave_signals_to_parent
 from melodi.clock import SystemClock
 from melodi.gateway.apart import Ready, Stop, Task, Told
 from melodi.gateway.app import create_gateway
@@ -20,9 +20,7 @@ LAST_WORDS_SECONDS = 5.0
 
 def main() -> None:
     """Pass traffic on as the daemon says, until it says stop or has died."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        # Whoever stops the daemon may stop all its processes: streams still have their grace.
-        signal.signal(number, signal.SIG_IGN)
+    leave_signals_to_parent()
     configure_logging()
     run(_pass_on(socket.socket(fileno=int(sys.argv[1])), os.getppid()))
 

@@ -7,15 +7,13 @@ from dataclasses import replace
 import structlog
 
 from collectors.registry import Probe, State
-from melodi.clock import NS_PER_SECOND, Clock
+from melodi.child import Restarts
+from melodi.clock import Clock
 from melodi.sampling.plan import Plan
 from melodi.sampling.process import STOP_SECONDS, Message, MeterProcess, Passes, Told
 from melodi.sampling.sampler import OnSample, Sampling, Stations
 
 FIRST_WAIT_SECONDS = 0.5
-LAST_WAIT_SECONDS = 60.0
-STEADY_NS = 60 * NS_PER_SECOND
-"""A process that has lived so long is started anew as soon as the first one."""
 
 log = structlog.get_logger(__name__)
 
@@ -81,7 +79,7 @@ class ApartSampler(Sampling):
         self._process.let_go()
 
     def _listen(self) -> None:
-        wait_seconds, began_ns = FIRST_WAIT_SECONDS, self._clock.monotonic_ns()
+        restarts = Restarts(self._clock, first_seconds=FIRST_WAIT_SECONDS)
         while not self._stopping.is_set():
             try:
                 self._hear(self._process.receive())
@@ -90,8 +88,7 @@ class ApartSampler(Sampling):
                 exit_code = self._process.close()
             if self._stopping.is_set():
                 return
-            if self._clock.monotonic_ns() - began_ns > STEADY_NS:
-                wait_seconds = FIRST_WAIT_SECONDS
+            wait_seconds = restarts.wait_seconds()
             self._fault = (
                 f"the process that reads the meters has ended (exit code {exit_code}): it is "
                 f"started again in {wait_seconds:g} s; see the log"
@@ -99,8 +96,7 @@ class ApartSampler(Sampling):
             log.warning("meters_ended", exit_code=exit_code, again_in_seconds=wait_seconds)
             if self._stopping.wait(wait_seconds):
                 return
-            wait_seconds = min(2 * wait_seconds, LAST_WAIT_SECONDS)
-            began_ns = self._clock.monotonic_ns()
+            restarts.begun()
             self._start_anew()
 
     def _start_anew(self) -> None:

@@ -1,7 +1,6 @@
 """What runs in the process that reads the meters: `python -m melodi.sampling.child FD`."""
 
 import os
-import signal
 import sys
 import threading
 import time
@@ -10,6 +9,7 @@ from multiprocessing.connection import Connection
 from queue import SimpleQueue
 
 from collectors.registry import Probe
+from melodi.child import leave_signals_to_parent
 from melodi.clock import SystemClock
 from melodi.logs import configure_logging
 from melodi.sampling.plan import Plan
@@ -25,9 +25,7 @@ PARENT_SECONDS = 1.0
 
 def main() -> None:
     """Open the meters of the plan that the parent sends, and tell what they read until it ends."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        # Whoever stops the daemon may stop all its processes: the last joules are still read.
-        signal.signal(number, signal.SIG_IGN)
+    leave_signals_to_parent()
     configure_logging()
     parent = os.getppid()
     connection = Connection(int(sys.argv[1]))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 
 from collectors.registry import Probe
+from melodi.child import exit_code_of
 from melodi.sampling.plan import Plan
 from melodi.sampling.reader import Pass
 
@@ -90,11 +91,7 @@ class MeterProcess:
 
     def close(self) -> int:
         """Wait for its end, and bring it about where it hangs; its exit code."""
-        try:
-            return self._child.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._child.kill()
-            return self._child.wait()
+        return exit_code_of(self._child, patience_seconds=STOP_SECONDS)
 
     def let_go(self) -> None:
         """Nobody listens to it any more."""

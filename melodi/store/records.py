@@ -33,7 +33,7 @@ MAX_PAGE = 1000
 _ROWS_AT_ONCE = 10_000
 _ROWS_AT_A_TIME = 50
 """In a statement: its parameters are made without letting go of the interpreter, which holds up
-passing traffic; fewer would cost more."""
+meters and answers; fewer would cost more."""
 
 Answer = TypeVar("Answer")
 

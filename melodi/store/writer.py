@@ -16,7 +16,6 @@ from melodi.store.dialect import database_failed
 from melodi.store.records import Batch, Mark
 
 _BATCHES_PER_TRANSACTION = 256
-"""Batches, beyond which there is no time to rest."""
 _FIRST_DELAY_SECONDS = 0.05
 _LONGEST_DELAY_SECONDS = 1.0
 
