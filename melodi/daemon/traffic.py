@@ -80,6 +80,9 @@ class Traffic:
         patience = self._telling.patience_seconds + MARGIN_SECONDS
         task = Task(tuple((one.backend, one.fd) for one in fronts), patience)
         self._process = await TrafficProcess.begun(task, self._hear)
+        if self._stopping.is_set():
+            # Whoever asked meanwhile could ask the last one only.
+            self._process.ask_to_stop()
         return self._process
 
     async def _keep(self, process: TrafficProcess, fronts: Sequence[Front]) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from waiting import PATIENCE_SECONDS, until
 
 from melodi.clock import SystemClock
 from melodi.daemon.serve import Served, served
+from melodi.daemon.traffic_process import TrafficProcess
 from melodi.energy.record import Status
 from melodi.errors import BackendError, ConfigError
 from melodi.serving import bind
@@ -74,7 +76,7 @@ async def test_when_it_dies_its_requests_have_ended_and_the_next_client_is_serve
 @one_kind
 async def test_what_it_uses_is_melodis_own(daemon: Served) -> None:
     """Its CPU time is in MELODI's, and stays there when another process takes its place."""
-    runtime = daemon.runtime
+    runtime, here = daemon.runtime, time.process_time()
     async with aiohttp.ClientSession() as session:
         await stream(session, daemon.gateway_urls["sim"], tokens=3)
         await until(lambda: runtime.traffic.used.cpu_seconds > 0)
@@ -83,6 +85,31 @@ async def test_what_it_uses_is_melodis_own(daemon: Served) -> None:
         await until(runtime.faults)
         await stream(session, daemon.gateway_urls["sim"], tokens=3)
         await until(lambda: runtime.traffic.used.cpu_seconds > before)
+    told = runtime.registry.get_sample_value("melodi_self_cpu_seconds_total")
+    assert told is not None
+    assert told > here + before
+
+
+@one_kind
+async def test_a_stop_while_another_one_is_started_ends_that_one(
+    daemon: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told as soon as it is there: the daemon's end waits for it."""
+    begun, is_starting, goes_on = TrafficProcess.begun, asyncio.Event(), asyncio.Event()
+
+    async def slowly(*said: Any) -> TrafficProcess:
+        is_starting.set()
+        await goes_on.wait()
+        return await begun(*said)
+
+    monkeypatch.setattr(TrafficProcess, "begun", slowly)
+    passers(os.getpid())[0].kill()
+    await is_starting.wait()
+    daemon.runtime.traffic.ask_to_stop()
+    goes_on.set()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await daemon.runtime.traffic.close()
+    assert passers(os.getpid()) == []
 
 
 async def test_a_daemon_that_stands_still_holds_up_no_stream(tmp_path: Path) -> None:
