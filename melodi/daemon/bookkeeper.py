@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -12,24 +11,19 @@ import structlog
 from collectors.base import Conditions
 from melodi.clock import NS_PER_SECOND, Clock
 from melodi.daemon.backends import Backends, Charge
-from melodi.daemon.compose import Privacy, begun, describe, with_energy
+from melodi.daemon.delivery import Delivery
 from melodi.daemon.keeping import Keeper
 from melodi.daemon.outbox import Outbox
-from melodi.daemon.pending import Pending, PendingRequests
+from melodi.daemon.pending import Pending
 from melodi.daemon.service import service_of
 from melodi.energy.engine import EngineSteps
-from melodi.energy.ledger import LATEST_NS, NS_PER_MINUTE, Ledger
+from melodi.energy.ledger import LATEST_NS, NS_PER_MINUTE, Closing, Ledger
 from melodi.energy.record import EnergyRecord
 from melodi.energy.tally import DomainFacts
-from melodi.energy.total import RequestEnergy
 from melodi.energy.usage import Usage
 from melodi.inference.timeline import RequestTimeline
 from melodi.metrics import Metrics
 from melodi.sampling.station import Sample
-from melodi.store.kept import Kept
-from melodi.store.records import Batch
-from melodi.store.spool import Spool
-from melodi.store.writer import RecordWriter
 
 TURN_SECONDS = 0.1
 PAUSE_SECONDS = 0.005
@@ -38,7 +32,6 @@ CLOSE_EVERY_NS = NS_PER_SECOND // 2
 ASKED_LATELY_NS = NS_PER_SECOND
 BINS_A_TURN = 50
 """So that nobody waits long for the lock."""
-WRITER_BACKLOG = 100
 MOST_WAITING = 200_000
 """Facts in the inbox, beyond which nobody reads them: requests that come have no record."""
 
@@ -52,25 +45,19 @@ class Bookkeeper:
         self,
         ledger: Ledger,
         *,
-        host: str,
-        writer: RecordWriter,
-        spool: Spool,
+        delivery: Delivery,
         clock: Clock,
-        privacy: Privacy,
         metrics: Metrics,
         backends: Backends,
     ) -> None:
         self._ledger = ledger
-        self._host = host
-        self._writer = writer
-        self._spool = spool
+        self._delivery = delivery
+        self._pending = delivery.pending
         self._clock = clock
-        self._privacy = privacy
         self._metrics = metrics
         self._backends = backends
         self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._lock = threading.Lock()
-        self._pending = PendingRequests()
         self._begun: list[RequestTimeline] = []
         self._running = 0
         self._outbox = Outbox(clock.monotonic_ns())
@@ -88,9 +75,9 @@ class Bookkeeper:
     def faults(self) -> list[str]:
         """What is wrong with the books at present; empty: nothing."""
         found = [] if self._fault is None else [self._fault]
-        if self._spool.fault is not None:
+        if (reason := self._delivery.spool.fault) is not None:
             found.append(
-                f"begin lines cannot be written: {self._spool.fault}; make room there, or else "
+                f"begin lines cannot be written: {reason}; make room there, or else "
                 "a kill loses the requests that run"
             )
         if self._has_died:
@@ -157,7 +144,7 @@ class Bookkeeper:
                     request_id, self._asked_ns
                 )
             if energy is not None:
-                return self._record(pending, energy, provisional=True)
+                return self._delivery.record(pending, energy, provisional=True)
         return None if pending.composed is None else replace(pending.composed, provisional=True)
 
     async def wait_final(self, request_id: str, seconds: float) -> EnergyRecord | None:
@@ -213,33 +200,19 @@ class Bookkeeper:
         with self._lock:
             self._take_in()
         self._spool_begun()
-        if not (last or self._is_time_to_close(now_ns)):
+        due = last or self._outbox.is_due(now_ns, busy=self._delivery.is_behind)
+        if not (due or self._is_time_to_close(now_ns)):
             return False
-        provisional: dict[str, RequestEnergy] = {}
-        with self._lock:
-            offset_ns = self._clock.wall_ns() - self._clock.monotonic_ns()
-            closing = self._ledger.advance(now_ns, wall_offset_ns=offset_ns, most=BINS_A_TURN)
-            self._outbox.close(closing)
-            due = last or self._is_due(now_ns) or (not closing.more and self._is_urgent())
-            if due:
-                changed = self._outbox.changed(now_ns)
-                provisional = self._ledger.posted(changed)
-            self.idle_watts = self._ledger.idle_watts
-        self._closed_ns = 0 if closing.more else now_ns
-        self._keeper.close(closing.bins)
-        self._metrics.ledger_minutes(closing.minutes)
-        if due:
-            minute = self._clock.wall_ns() // NS_PER_MINUTE
-            kept = self._keeper.take(minute, everything=last and not closing.more)
-            self._write(provisional, kept, now_ns)
+        closing = self._close(now_ns)
+        if due or (not closing.more and self._is_urgent()):
+            self._write(now_ns, everything=last and not closing.more)
         return closing.more
 
     def _is_time_to_close(self, now_ns: int) -> bool:
         """Whether somebody asks what bins hold, nothing is going on, or they have waited enough."""
         if now_ns - self._closed_ns >= CLOSE_EVERY_NS or self._running == 0:
             return True
-        asked = self._pending.is_awaited or now_ns - self._asked_ns < ASKED_LATELY_NS
-        return asked or self._is_due(now_ns)
+        return self._pending.is_awaited or now_ns - self._asked_ns < ASKED_LATELY_NS
 
     def _is_urgent(self) -> bool:
         """Whether somebody waits for what is final, or nothing else is going on."""
@@ -247,44 +220,31 @@ class Bookkeeper:
             return True
         return any(self._pending[name].final is not None for name in self._outbox.final)
 
-    def _is_due(self, now_ns: int) -> bool:
-        return self._outbox.is_due(now_ns, busy=self._writer.pending >= WRITER_BACKLOG)
+    def _close(self, now_ns: int) -> Closing:
+        """Close some of the bins that can be closed."""
+        with self._lock:
+            offset_ns = self._clock.wall_ns() - self._clock.monotonic_ns()
+            closing = self._ledger.advance(now_ns, wall_offset_ns=offset_ns, most=BINS_A_TURN)
+            self._outbox.close(closing)
+            self.idle_watts = self._ledger.idle_watts
+        self._closed_ns = 0 if closing.more else now_ns
+        self._keeper.close(closing.bins)
+        self._metrics.ledger_minutes(closing.minutes)
+        return closing
 
-    def _write(
-        self, provisional: dict[str, RequestEnergy], kept: tuple[Kept, ...], now_ns: int
-    ) -> None:
-        """Hand to the writer what the outbox holds, and these rows."""
-        records = self._compose(provisional, self._outbox.final)
+    def _write(self, now_ns: int, *, everything: bool) -> None:
+        """Hand over what the outbox holds, and what is kept to divide it anew."""
+        with self._lock:
+            provisional = self._ledger.posted(self._outbox.changed(now_ns))
+        records = self._delivery.records(provisional, self._outbox.final)
         minutes = self._outbox.take(provisional.keys(), now_ns)
-        if not (records or minutes or kept):
-            return
-        batch = Batch(host=self._host, records=tuple(records), minutes=minutes, kept=kept)
-        stored = self._writer.submit(batch)
-        stored.add_done_callback(lambda done: self._on_stored(done, records))
-
-    def _compose(
-        self, provisional: dict[str, RequestEnergy], final: dict[str, RequestEnergy]
-    ) -> list[EnergyRecord]:
-        """The rows to write; a load that nobody asked a prompt with has none."""
-        records = []
-        for name, energy in (provisional | final).items():
-            pending = self._pending[name]
-            if pending.timeline.load_only:
-                continue
-            record = self._record(pending, energy, provisional=name in provisional)
-            records.append(record)
-            if not record.provisional:
-                pending.composed = record
-        for name in final:
-            if self._pending[name].timeline.load_only:
-                self._pending.forget(name)
-        return records
+        minute = self._clock.wall_ns() // NS_PER_MINUTE
+        kept = self._keeper.take(minute, everything=everything)
+        self._delivery.write(records, minutes=minutes, kept=kept)
 
     def _spool_begun(self) -> None:
-        """Bring the begin lines of new requests to disk, before any row of theirs."""
         new, self._begun = self._begun, []
-        self._spool.write([begun(timeline, host=self._host) for timeline in new])
-        self._metrics.spooled(self._spool.records)
+        self._delivery.begin(new)
 
     def _take_in(self) -> None:
         """Empty the inbox."""
@@ -336,28 +296,3 @@ class Bookkeeper:
     def _on_steps(self, told: EngineSteps) -> None:
         self._ledger.step(told)
         self._keeper.step(told)
-
-    def _on_stored(self, done: Future[dict[str, int]], records: list[EnergyRecord]) -> None:
-        """In the writer's thread: tell those who wait, now that it is durable."""
-        written = done.exception() is None
-        seqs = done.result() if written else {}
-        self._spool.forget(
-            one.id for one in records if one.id in seqs or (one.provisional and written)
-        )
-        for record in records:
-            if record.provisional:
-                continue
-            if record.id in seqs:
-                self._metrics.requests.final(record)
-            self._pending.settle(record, seqs.get(record.id))
-
-    def _record(
-        self, pending: Pending, energy: RequestEnergy, *, provisional: bool
-    ) -> EnergyRecord:
-        return with_energy(
-            describe(pending.timeline, host=self._host, privacy=self._privacy),
-            energy,
-            provisional=provisional,
-            conditions=pending.conditions,
-            doubts=pending.doubts,
-        )

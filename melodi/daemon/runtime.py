@@ -17,6 +17,7 @@ from melodi.config import Settings, data_folder
 from melodi.daemon.backends import Backends
 from melodi.daemon.bookkeeper import Bookkeeper
 from melodi.daemon.compose import Privacy
+from melodi.daemon.delivery import Delivery
 from melodi.daemon.discovery import discovery_of
 from melodi.daemon.doctor import examine_open
 from melodi.daemon.engines import EngineWatch
@@ -120,13 +121,17 @@ class Runtime:
             quiet_ns=settings.attribution.idle_quiet,
             idle_watts=self.store.idle_watts(settings.host),
         )
-        return Bookkeeper(
-            ledger,
+        delivery = Delivery(
             host=settings.host,
             writer=self.writer,
             spool=spool,
-            clock=self.clock,
             privacy=Privacy(settings.privacy.prompts, installation_key(data_folder())),
+            metrics=self.metrics,
+        )
+        return Bookkeeper(
+            ledger,
+            delivery=delivery,
+            clock=self.clock,
             metrics=self.metrics,
             backends=self.backends_known,
         )

@@ -13,6 +13,7 @@ from melodi.clock import VirtualClock
 from melodi.daemon.backends import Backends, Charge
 from melodi.daemon.bookkeeper import Bookkeeper
 from melodi.daemon.compose import Privacy
+from melodi.daemon.delivery import Delivery
 from melodi.daemon.outbox import ROW_AFTER_NS
 from melodi.energy.bins import Bin
 from melodi.energy.ledger import Ledger
@@ -92,11 +93,14 @@ class Desk:
         )
         self.books = Bookkeeper(
             Ledger([facts], policies=partial(policies_for, "auto"), idle_watts={PACKAGE: 20.0}),
-            host="h",
-            writer=cast(RecordWriter, self.writer),
-            spool=Spool(folder / "spool"),
+            delivery=Delivery(
+                host="h",
+                writer=cast(RecordWriter, self.writer),
+                spool=Spool(folder / "spool"),
+                privacy=Privacy("hash", b"key"),
+                metrics=metrics,
+            ),
             clock=self.clock,
-            privacy=Privacy("hash", b"key"),
             metrics=metrics,
             backends=cast(Backends, OneDomain()),
         )

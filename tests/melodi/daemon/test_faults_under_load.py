@@ -82,7 +82,7 @@ def break_store(runtime: Runtime, patch: pytest.MonkeyPatch) -> Undo:
 
 def break_spool(runtime: Runtime, patch: pytest.MonkeyPatch) -> Undo:
     """Its folder is no folder any more, and its file cannot be written."""
-    spool = runtime.books._spool
+    spool = runtime.books._delivery.spool
     for segment in spool._segments:
         os.close(segment._descriptor)
         segment._descriptor = os.open("/dev/full", os.O_WRONLY)

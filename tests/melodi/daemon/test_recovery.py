@@ -104,7 +104,7 @@ async def test_a_request_is_spooled_while_it_runs_and_forgotten_once_it_has_a_ro
 ) -> None:
     """The gauge tells how many; after an orderly stop no file is left."""
     async with served(stage.settings, clock=CLOCK, probes=stage.probes()) as daemon:
-        books, spool = daemon.runtime.books, daemon.runtime.books._spool
+        books, spool = daemon.runtime.books, daemon.runtime.books._delivery.spool
         timeline = begin(daemon)
         await until(lambda: files(tmp_path))
         assert spool.records == 1
@@ -120,7 +120,7 @@ async def test_a_spool_that_cannot_be_written_is_a_fault_not_an_end(
 ) -> None:
     """Traffic goes on; `faults` says what to do."""
     async with served(stage.settings, clock=CLOCK, probes=stage.probes()) as daemon:
-        folder = daemon.runtime.books._spool.folder
+        folder = daemon.runtime.books._delivery.spool.folder
         folder.touch()
         timeline = begin(daemon)
         await until(lambda: any("begin lines" in one for one in daemon.runtime.faults()))
