@@ -1,53 +1,25 @@
 """What MELODI tells Prometheus about itself and what it measured."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 import melodi
-from collectors.base import Domain
 from melodi.clock import NS_PER_SECOND
-from melodi.energy.accounts import MinuteAccounts
+from melodi.ledger_metrics import LedgerMetrics
 from melodi.logs import lines_lost
 from melodi.request_metrics import SHORT_SECONDS, RequestMetrics
-
-_ACCOUNTS = ("active", "idle_share", "load", "idle", "foreign", "unattributed")
 
 
 class Metrics:
     """The metrics of one daemon, in a registry of its own; safe to use from several threads."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._domains: dict[str, Domain] = {}
-        self._measured_joules = 0.0
-        self._residual_joules = 0.0
         self.requests = RequestMetrics(registry)
-        self._energy = Counter(
-            "melodi_energy_joules",
-            "Joules measured, of closed bins",
-            ["domain", "kind"],
-            registry=registry,
-        )
-        self._attributed = Counter(
-            "melodi_attributed_joules",
-            "Where the joules went, over the domains that may be added up",
-            ["account"],
-            registry=registry,
-        )
-        self._tail = Counter(
-            "melodi_tail_joules",
-            "The part of unattributed joules within 5 s after the last request",
-            registry=registry,
-        )
-        self._residual_ratio = Gauge(
-            "melodi_ledger_residual_ratio",
-            "Joules that no account holds, to joules measured, since the start",
-            registry=registry,
-        )
-        self._residual_ratio.set(float("nan"))
+        self.ledger = LedgerMetrics(registry)
         self._lateness = Histogram(
             "melodi_sampler_lateness_seconds",
             "How late the sampler's beats were",
@@ -85,10 +57,6 @@ class Metrics:
         self._own_cost = _Self()
         registry.register(self._own_cost)
 
-    def know_domains(self, domains: Iterable[Domain]) -> None:
-        """Tell what the domains are whose minutes will come."""
-        self._domains |= {domain.name: domain for domain in domains}
-
     def know_collector(
         self, name: str, *, is_up: Callable[[], bool], period_ns: Callable[[], int]
     ) -> None:
@@ -115,15 +83,6 @@ class Metrics:
         """Tell how the daemon is to be asked whether it measures and stores."""
         self._ready.set_function(lambda: float(is_ready()))
 
-    def ledger_minutes(self, minutes: Iterable[MinuteAccounts]) -> None:
-        """Add what the books gained; KeyError for a domain that is not known."""
-        for minute in minutes:
-            domain = self._domains[minute.domain]
-            self._energy.labels(domain.name, domain.kind).inc(minute.measured_joules)
-            # One domain inside another would be counted twice.
-            if domain.summable:
-                self._attribute(minute)
-
     def spooled(self, records: int) -> None:
         """Tell how many requests have no row in the database yet."""
         self._spooled.set(records)
@@ -132,17 +91,6 @@ class Metrics:
         """Count one beat of the sampler and those it skipped before."""
         self._lateness.observe(late_ns / NS_PER_SECOND)
         self._missed.inc(missed)
-
-    def _attribute(self, minute: MinuteAccounts) -> None:
-        for account in _ACCOUNTS:
-            joules = getattr(minute, f"{account}_joules")
-            # A counter cannot fall: what rounding leaves below zero is left out.
-            self._attributed.labels(account).inc(max(joules, 0.0))
-        self._tail.inc(max(minute.tail_joules, 0.0))
-        self._measured_joules += minute.measured_joules
-        self._residual_joules += minute.residual_joules
-        if self._measured_joules:
-            self._residual_ratio.set(self._residual_joules / self._measured_joules)
 
 
 class _Self(Collector):

@@ -229,7 +229,7 @@ class Bookkeeper:
             self.idle_watts = self._ledger.idle_watts
         self._closed_ns = 0 if closing.more else now_ns
         self._keeper.close(closing.bins)
-        self._metrics.ledger_minutes(closing.minutes)
+        self._metrics.ledger.add(closing.minutes)
         return closing
 
     def _write(self, now_ns: int, *, everything: bool) -> None:

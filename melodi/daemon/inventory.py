@@ -12,7 +12,7 @@ def keep_inventory(runtime: Runtime) -> None:
     """Keep what this host is and what it measures."""
     host, now = runtime.settings.host, to_datetime(runtime.clock.wall_ns())
     machine_id = Path("/etc/machine-id")
-    runtime.store.keep_host(
+    runtime.store.hosts.keep(
         host,
         seen_at=now,
         machine_id=machine_id.read_text().strip() if machine_id.exists() else None,
@@ -23,7 +23,7 @@ def keep_inventory(runtime: Runtime) -> None:
             "domains": [domain.name for domain in runtime.sampler.domains],
         },
     )
-    runtime.store.keep_domains(host, runtime.sampler.domains, seen_at=now)
+    runtime.store.hosts.keep_domains(host, runtime.sampler.domains, seen_at=now)
 
 
 def _cpu_name() -> str | None:

@@ -188,7 +188,7 @@ async def _cancelled(task: asyncio.Task[None]) -> None:
 
 def _keep_idle(runtime: Runtime) -> None:
     try:
-        runtime.store.keep_idle_watts(runtime.settings.host, runtime.books.idle_watts)
+        runtime.store.hosts.keep_idle_watts(runtime.settings.host, runtime.books.idle_watts)
     except Exception as error:  # noqa: BLE001  it will be learned again
         log.warning("idle_power_not_kept", reason=str(error))
 

@@ -119,7 +119,7 @@ class Runtime:
             self._facts_of(self.probes),
             policies=partial(policies_for, settings.attribution.policy),
             quiet_ns=settings.attribution.idle_quiet,
-            idle_watts=self.store.idle_watts(settings.host),
+            idle_watts=self.store.hosts.idle_watts(settings.host),
         )
         delivery = Delivery(
             host=settings.host,
@@ -157,7 +157,7 @@ class Runtime:
         cost = OwnCost(self.sampler, others, lambda: self.books.idle_watts)
         self.metrics.know_own_cost(cost.cpu_seconds, cost.joules)
         self.metrics.know_log(lambda: lines_lost() + self.traffic.used.log_lines_lost)
-        self.metrics.know_domains(domains)
+        self.metrics.ledger.know_domains(domains)
         self.metrics.know_readiness(lambda: not self.faults())
         for station in self.sampler.stations:
             _watch(self.metrics, station)
@@ -166,7 +166,7 @@ class Runtime:
         """Measure with these meters from now on; what has begun keeps the domains it began with."""
         before = {station.name for station in self.sampler.stations}
         domains = [domain for one in probes for domain in one.domains]
-        self.metrics.know_domains(domains)
+        self.metrics.ledger.know_domains(domains)
         for facts in self._facts_of(probes):
             self.books.introduce(facts)
         self.probes = list(probes)

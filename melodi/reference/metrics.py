@@ -49,6 +49,6 @@ def _row(family: Metric, labels: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
 
 def _labels(metrics: Metrics) -> dict[str, tuple[str, ...]]:
     """The labels of each metric; those that have no series yet tell them nowhere in public."""
-    held = (*vars(metrics).values(), *vars(metrics.requests).values())
+    held = (*vars(metrics).values(), *vars(metrics.ledger).values())
     kept = [one for one in held if isinstance(one, MetricWrapperBase)]
     return {one._name: tuple(one._labelnames) for one in kept}  # noqa: SLF001

@@ -1,6 +1,6 @@
 """The store of records and accounts, in the domain's own words."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import count
@@ -8,13 +8,13 @@ from typing import TypeVar
 
 import sqlalchemy as sa
 
-from collectors.base import Domain
 from melodi.energy.accounts import MinuteAccounts
 from melodi.energy.record import EnergyRecord, Quality
 from melodi.errors import StoreError
 from melodi.store import dialect
 from melodi.store.books import Audit, LedgerBy, LedgerLine, read_audit, read_ledger
 from melodi.store.database import reading
+from melodi.store.hosts import Counts, HostStore, lock_host
 from melodi.store.kept import Kept, forget_kept, to_kept_row
 from melodi.store.loaded import LoadedMinute, keep_loaded, read_model_ledger
 from melodi.store.queries import (
@@ -27,7 +27,7 @@ from melodi.store.queries import (
 )
 from melodi.store.rollups import count_records
 from melodi.store.rows import put_records, to_record
-from melodi.store.schema import domains, hosts, kept_minutes, ledger_minutes, requests
+from melodi.store.schema import hosts, kept_minutes, ledger_minutes, requests
 
 MAX_PAGE = 1000
 _ROWS_AT_ONCE = 10_000
@@ -68,6 +68,7 @@ class RecordStore:
     """Records and accounts in one database; safe to use from several threads."""
 
     def __init__(self, engine: sa.Engine) -> None:
+        self.hosts = HostStore(engine)
         self._reading = engine
         self._writing = dialect.writing(engine)
         self._add_minutes = dialect.insert_or_add(ledger_minutes, key=["host", "domain", "minute"])
@@ -95,7 +96,7 @@ class RecordStore:
         else was faster, and what the minutes are to gain is no longer right.
         """
         with self._writing.begin() as connection:
-            _lock_host(connection, batch.host)
+            lock_host(connection, batch.host)
             stored = _stored(connection, [record.id for record in batch.records])
             before = {id_: row.revision for id_, row in stored.items()}
             if any(before.get(one.id) != one.revision - 1 for one in batch.records):
@@ -104,7 +105,7 @@ class RecordStore:
 
     def _apply(self, connection: sa.Connection, batches: Sequence[Batch]) -> dict[str, int]:
         # In one order for all, so that no two writers wait for each other.
-        books = {name: _lock_host(connection, name) for name in sorted(_hosts_of(batches))}
+        books = {name: lock_host(connection, name) for name in sorted(_hosts_of(batches))}
         fresh = [batch for batch in batches if not _written(batch, books[batch.host])]
         stored = _stored(connection, [one.id for batch in batches for one in batch.records])
         seqs = {id_: row.seq for id_, row in stored.items() if row.seq is not None}
@@ -192,78 +193,8 @@ class RecordStore:
     def keep_loaded(self, host: str, minutes: Sequence[LoadedMinute]) -> None:
         """Add to what is known of which models were loaded when."""
         with self._writing.begin() as connection:
-            _lock_host(connection, host)
+            lock_host(connection, host)
             keep_loaded(connection, host, minutes)
-
-    def keep_host(
-        self,
-        host: str,
-        *,
-        seen_at: datetime,
-        machine_id: str | None,
-        cpu: str | None,
-        inventory: Mapping[str, object],
-    ) -> None:
-        """Keep what this host is; the moment it was first seen stays."""
-        statement = dialect.insert(hosts).values(
-            name=host,
-            machine_id=machine_id,
-            cpu=cpu,
-            inventory=inventory,
-            first_seen_at=seen_at,
-            last_seen_at=seen_at,
-        )
-        new = statement.excluded
-        statement = statement.on_conflict_do_update(
-            index_elements=["name"],
-            set_={
-                "machine_id": new.machine_id,
-                "cpu": new.cpu,
-                "inventory": new.inventory,
-                "first_seen_at": sa.func.coalesce(hosts.c.first_seen_at, new.first_seen_at),
-                "last_seen_at": new.last_seen_at,
-            },
-        )
-        with self._writing.begin() as connection:
-            connection.execute(statement)
-
-    def keep_domains(self, host: str, known: Iterable[Domain], *, seen_at: datetime) -> None:
-        """Keep what this host's power domains are; the idle watts learned of them stay."""
-        columns = ("kind", "scope", "source", "origin", "estimated")
-        rows = [
-            {"host": host, "name": domain.name, "last_seen_at": seen_at}
-            | {name: getattr(domain, name) for name in columns}
-            for domain in known
-        ]
-        statement = dialect.insert(domains)
-        statement = statement.on_conflict_do_update(
-            index_elements=["host", "name"],
-            set_={name: statement.excluded[name] for name in (*columns, "last_seen_at")},
-        )
-        with self._writing.begin() as connection:
-            _lock_host(connection, host)
-            if rows:
-                connection.execute(statement, rows)
-
-    def idle_watts(self, host: str) -> dict[str, float]:
-        """The idle power learned of each of the host's domains; one not learned yet is left out."""
-        statement = sa.select(domains.c.name, domains.c.idle_watts).where(
-            domains.c.host == host, domains.c.idle_watts.is_not(None)
-        )
-        with reading(self._reading) as connection:
-            return {row.name: row.idle_watts for row in connection.execute(statement)}
-
-    def keep_idle_watts(self, host: str, watts: Mapping[str, float]) -> None:
-        """Keep the idle power learned of domains; StoreError where one was never kept."""
-        with self._writing.begin() as connection:
-            for name, value in watts.items():
-                result = connection.execute(
-                    sa.update(domains)
-                    .where(domains.c.host == host, domains.c.name == name)
-                    .values(idle_watts=value)
-                )
-                if result.rowcount == 0:
-                    raise StoreError(f"{host} has no domain {name!r}; call keep_domains first")
 
 
 def read_some(
@@ -308,17 +239,7 @@ def _hosts_of(batches: Iterable[Batch]) -> set[str]:
     return {batch.host for batch in batches}
 
 
-def _lock_host(connection: sa.Connection, host: str) -> sa.Row[tuple[int, str | None, int | None]]:
-    """The host's counts, its row locked until the transaction ends; it is made where missing."""
-    statement = dialect.insert(hosts).values(name=host)
-    statement = statement.on_conflict_do_update(
-        index_elements=["name"], set_={"name": statement.excluded.name}
-    )
-    counts = (hosts.c.last_seq, hosts.c.last_writer, hosts.c.last_batch)
-    return connection.execute(statement.returning(*counts)).one()
-
-
-def _written(batch: Batch, book: sa.Row[tuple[int, str | None, int | None]]) -> bool:
+def _written(batch: Batch, book: Counts) -> bool:
     """True where the host's row says that this batch was committed before."""
     mark = batch.mark
     return mark is not None and mark.writer == book.last_writer and mark.number <= book.last_batch

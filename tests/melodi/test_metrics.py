@@ -26,7 +26,7 @@ def metrics(registry: CollectorRegistry) -> Metrics:
     """Metrics that know a package and the platform around it."""
     metrics = Metrics(registry)
     plain = {"scope": "s", "source": "rapl", "measure": Measure.COUNTER}
-    metrics.know_domains(
+    metrics.ledger.know_domains(
         [
             Domain(name="package:0", kind=Kind.CPU, **plain),
             Domain(name="psys:0", kind=Kind.PLATFORM, summable=False, **plain),
@@ -48,7 +48,7 @@ def test_joules_are_told_by_domain_and_by_account(
         minute = MinuteAccounts(
             domain=name, minute=1, measured_joules=10.0, active_joules=6.0, idle_joules=3.0
         )
-        metrics.ledger_minutes([minute])
+        metrics.ledger.add([minute])
     assert value(registry, "energy_joules_total", domain="package:0", kind="cpu") == 10.0
     assert value(registry, "energy_joules_total", domain="psys:0", kind="platform") == 10.0
     assert value(registry, "attributed_joules_total", account="active") == 6.0
@@ -70,7 +70,7 @@ def test_what_rounding_leaves_below_zero_breaks_no_counter(
     minute = MinuteAccounts(
         domain="package:0", minute=1, measured_joules=1.0, unattributed_joules=-1e-12
     )
-    metrics.ledger_minutes([minute])
+    metrics.ledger.add([minute])
     assert value(registry, "attributed_joules_total", account="unattributed") == 0.0
 
 

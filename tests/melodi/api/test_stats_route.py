@@ -100,7 +100,7 @@ def test_a_question_that_makes_no_sense_is_explained(
 def test_hosts_and_models_are_listed(client: TestClient, daemon: Any) -> None:
     """What is known of each host, and what was served where, when and how often."""
     moment = make_record().started_at + timedelta(days=1)
-    daemon.store.keep_host(
+    daemon.store.hosts.keep(
         "here", seen_at=moment, machine_id="m", cpu="a cpu", inventory={"cpu_count": 8}
     )
     (host,) = client.get("/v1/hosts").json()["items"]

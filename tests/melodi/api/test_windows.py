@@ -53,7 +53,7 @@ class Meters:
 @pytest.fixture
 def meters(daemon: Any, engine: sa.Engine) -> Meters:
     """A daemon that measures three domains."""
-    daemon.store.keep_host(
+    daemon.store.hosts.keep(
         "here", seen_at=to_datetime(daemon.clock.wall_ns()), machine_id=None, cpu=None, inventory={}
     )
     meters = Meters(daemon.clock)

@@ -72,7 +72,7 @@ class Desk:
         self.writer = Writer()
         self.registry = CollectorRegistry()
         metrics = Metrics(self.registry)
-        metrics.know_domains(
+        metrics.ledger.know_domains(
             [
                 Domain(
                     name=PACKAGE,

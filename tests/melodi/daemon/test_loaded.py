@@ -14,8 +14,8 @@ from melodi.daemon.loaded import LoadedModels
 from melodi.daemon.serve import Served, served
 from melodi.inference.request import PromptRequest
 from melodi.store.database import open_engine
+from melodi.store.hosts import HostStore
 from melodi.store.loaded import LoadedMinute
-from melodi.store.records import RecordStore
 
 DEVICE = "gpu:SIMULATED-0"
 
@@ -137,7 +137,7 @@ async def test_idle_power_is_known_again_after_a_restart(stage: Any) -> None:
         pass
     engine = open_engine(stage.settings.database.url)
     # So low that only many quiet seconds could raise it.
-    RecordStore(engine).keep_idle_watts(stage.settings.host, {DEVICE: 1.0})
+    HostStore(engine).keep_idle_watts(stage.settings.host, {DEVICE: 1.0})
     engine.dispose()
     async with served(stage.settings, clock=SystemClock(), probes=stage.probes()) as daemon:
         assert daemon.runtime.books.idle_watts == {DEVICE: 1.0}

@@ -91,9 +91,9 @@ def _know_idle_power(url: str) -> None:
     ]
     engine = open_engine(url)
     store, now = RecordStore(engine), datetime.now(UTC)
-    store.keep_host("shares", seen_at=now, machine_id=None, cpu=None, inventory={})
-    store.keep_domains("shares", domains, seen_at=now)
-    store.keep_idle_watts("shares", watts)
+    store.hosts.keep("shares", seen_at=now, machine_id=None, cpu=None, inventory={})
+    store.hosts.keep_domains("shares", domains, seen_at=now)
+    store.hosts.keep_idle_watts("shares", watts)
     engine.dispose()
 
 

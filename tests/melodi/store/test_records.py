@@ -11,14 +11,12 @@ from energy_records import any_records, make_record
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from collectors.base import Domain, Kind, Measure
 from melodi.energy.accounts import MinuteAccounts
 from melodi.energy.record import DomainEnergy, EnergyRecord, Quality, Status
-from melodi.errors import StoreError
 from melodi.store.database import open_engine
 from melodi.store.queries import RequestFilter
 from melodi.store.records import Batch, Mark, RecordStore
-from melodi.store.schema import hosts, rollups
+from melodi.store.schema import rollups
 
 on_one_store = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
@@ -267,52 +265,6 @@ def test_what_had_only_begun_is_added_once(store: RecordStore) -> None:
         left.id: (Status.OK, Quality.GAP, 2),
         begun[2].id: (Status.INTERRUPTED, Quality.NONE, 3),
     }
-
-
-def package(**changes: object) -> Domain:
-    """A power domain."""
-    plain: dict[str, object] = {
-        "name": "package:0",
-        "kind": Kind.CPU,
-        "scope": "package",
-        "source": "rapl:powercap",
-        "measure": Measure.COUNTER,
-    }
-    return Domain(**(plain | changes))  # type: ignore[arg-type]
-
-
-def test_idle_watts_are_remembered_by_host_and_domain(store: RecordStore) -> None:
-    """What was learned of idle power outlives the domain's next description."""
-    dram = package(name="dram:0", kind=Kind.DRAM)
-    for host in ("here", "there"):
-        store.keep_domains(host, [package(), dram], seen_at=NOW)
-    assert store.idle_watts("here") == {}
-    store.keep_idle_watts("here", {"package:0": 41.5, "dram:0": 0.0})
-    store.keep_domains("here", [package(scope="die")], seen_at=NOW)
-    assert store.idle_watts("here") == {"package:0": 41.5, "dram:0": 0.0}
-    assert store.idle_watts("there") == {}
-
-
-def test_idle_watts_of_an_unknown_domain_are_refused(store: RecordStore) -> None:
-    """A domain that was never described is named in the error, and nothing is kept."""
-    store.keep_domains("here", [package()], seen_at=NOW)
-    with pytest.raises(StoreError, match=r"'gpu:x'; call keep_domains first"):
-        store.keep_idle_watts("here", {"package:0": 1.0, "gpu:x": 2.0})
-    assert store.idle_watts("here") == {}
-
-
-def test_a_host_keeps_its_first_day_and_its_count(store: RecordStore, engine: sa.Engine) -> None:
-    """Describing a host again renews the rest, and its records go on being numbered."""
-    later = datetime(2026, 2, 1, tzinfo=UTC)
-    add(store, make_record(1))
-    for moment in (NOW, later):
-        store.keep_host("here", seen_at=moment, machine_id="m", cpu="c", inventory={"gpus": [1]})
-    second = make_record(2)
-    assert add(store, second) == {second.id: 2}
-    kept = sa.select(hosts.c["inventory", "first_seen_at", "last_seen_at", "last_seq"])
-    with engine.connect() as connection:
-        row = connection.execute(kept).one()
-    assert tuple(row) == ({"gpus": [1]}, NOW, later, 2)
 
 
 def test_pruned_records_do_not_start_the_count_again(store: RecordStore, engine: sa.Engine) -> None:

@@ -20,7 +20,7 @@ NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 def windows(store: RecordStore, engine: sa.Engine) -> WindowStore:
     """On a database that knows two hosts."""
     for host in ("here", "there"):
-        store.keep_host(host, seen_at=NOON, machine_id=None, cpu=None, inventory={})
+        store.hosts.keep(host, seen_at=NOON, machine_id=None, cpu=None, inventory={})
     return WindowStore(engine)
 
 
