@@ -5,7 +5,7 @@ import socket
 import tomllib
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -28,7 +28,7 @@ from pydantic_settings import (
 from melodi.durations import UNITS_NS, format_duration, parse_duration
 from melodi.errors import ConfigError
 from melodi.inference.request import check_api_key, check_process, check_url
-from melodi.spelling import did_you_mean
+from melodi.misconfigured import explain
 
 
 def parse_address(text: object) -> str:
@@ -227,7 +227,8 @@ def load(path: Path | None) -> Settings:
     try:
         settings = Settings(**read_file(path))
     except ValidationError as error:
-        raise ConfigError(_explain(error, path)) from None
+        source = path or "melodi.toml or a MELODI_ variable"
+        raise ConfigError(explain(error, tables=Settings, source=source)) from None
     except SettingsError as error:
         raise ConfigError(f"{error}: write it in JSON there, or in the settings file") from None
     _check(settings)
@@ -283,29 +284,3 @@ def _check(settings: Settings) -> None:
                 f"{who} would listen on {address}, open to others; set expose = true in {table} "
                 "if that is meant, or listen on 127.0.0.1"
             )
-
-
-def _explain(error: ValidationError, path: Path | None) -> str:
-    lines = []
-    for one in error.errors():
-        place = ".".join(str(part) for part in one["loc"])
-        reason = one["msg"].removeprefix("Value error, ")
-        if one["type"] == "extra_forbidden":
-            reason = "there is no such setting" + _known_instead(one["loc"])
-        lines.append(f"  {place}: {reason}")
-    source = path or "melodi.toml or a MELODI_ variable"
-    return f"settings in {source} are not usable; mend:\n" + "\n".join(lines)
-
-
-def _known_instead(place: tuple[int | str, ...]) -> str:
-    """The setting that was probably meant by the last word of a place."""
-    section: Any = Settings
-    for part in place[:-1]:
-        if isinstance(part, str):
-            section = _inside(section.model_fields[part].annotation)
-    return did_you_mean(str(place[-1]), section.model_fields)
-
-
-def _inside(annotation: Any) -> Any:
-    """The table in a field, or in a list of tables."""
-    return next(iter(get_args(annotation)), annotation)

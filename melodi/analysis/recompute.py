@@ -1,6 +1,6 @@
 """Divides the joules of stored records anew by another policy, and keeps the books right."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -15,7 +15,7 @@ from melodi.analysis.rebooking import (
     whole_minutes,
     widened,
 )
-from melodi.analysis.replay import Replay, replay
+from melodi.analysis.replay import Replay, Stay, replay
 from melodi.energy.policies import policies_for
 from melodi.energy.record import EnergyRecord
 from melodi.energy.total import RequestEnergy, charged
@@ -32,6 +32,7 @@ LAG_MINUTES = 60
 WIDEN_MINUTES = 10
 FOLLOW_MINUTES = 10
 """Requests that began in what is divided anew are followed for so long beyond it."""
+BEYOND_MINUTES = max(WIDEN_MINUTES, FOLLOW_MINUTES)
 MOST_RECORDS = 300_000
 OF_THE_DAEMON = frozenset({"daemon_stopped", "not_stored"})
 """Reasons that hold no longer once all bins of a request have been divided."""
@@ -73,30 +74,20 @@ def recompute(connection: sa.Connection, asked: Recomputing) -> Revised:
     """
     policies = partial(policies_for, asked.policy)
     policies()
-    lead = WIDEN_MINUTES + LEAD_MINUTES
-    last = asked.last_minute + max(WIDEN_MINUTES, FOLLOW_MINUTES)
     parts = read_kept(
         connection,
         asked.host,
-        first_minute=asked.first_minute - lead,
-        last_minute=last + LAG_MINUTES,
+        first_minute=asked.first_minute - WIDEN_MINUTES - LEAD_MINUTES,
+        last_minute=asked.last_minute + BEYOND_MINUTES + LAG_MINUTES,
     )
     anew = replay(parts, policies)
-    known = [minute for _, minute in anew.minutes]
-    first = max(asked.first_minute - WIDEN_MINUTES, min(known, default=asked.first_minute))
-    last = min(last, max(known, default=asked.first_minute))
+    first, last = _known(asked, anew)
     booked = read_minutes(connection, asked.host, first=first, last=last)
     again = {key: one for key, one in anew.minutes.items() if first <= key[1] <= last}
     whole = whole_minutes(booked, again, first=first, last=last)
-    first, last = widened(
-        max(asked.first_minute, first),
-        min(asked.last_minute, last),
-        anew.stays.values(),
-        whole,
-        most=WIDEN_MINUTES,
+    minutes = _minutes(
+        max(asked.first_minute, first), min(asked.last_minute, last), anew.stays.values(), whole
     )
-    minutes = {minute for minute in whole if first <= minute <= last}
-    minutes |= followed(minutes, anew.stays.values(), whole, most=FOLLOW_MINUTES)
     records = _records(connection, asked, anew, minutes)
     revisions = tuple(
         Revision(one, _revised(one, anew.energies[one.id]))
@@ -117,6 +108,21 @@ def recompute(connection: sa.Connection, asked: Recomputing) -> Revised:
             minutes=tuple(changed.values()),
         ),
     )
+
+
+def _known(asked: Recomputing, anew: Replay) -> tuple[int, int]:
+    """The first and the last minute that may be divided anew, as far as they are kept."""
+    known = [minute for _, minute in anew.minutes]
+    first = max(asked.first_minute - WIDEN_MINUTES, min(known, default=asked.first_minute))
+    last = min(asked.last_minute + BEYOND_MINUTES, max(known, default=asked.first_minute))
+    return first, last
+
+
+def _minutes(first: int, last: int, stays: Collection[Stay], whole: set[int]) -> set[int]:
+    """Those that are divided anew: the `whole` ones asked for, and as many more as cut nobody."""
+    begin, end = widened(first, last, stays, whole, most=WIDEN_MINUTES)
+    minutes = {minute for minute in whole if begin <= minute <= end}
+    return minutes | followed(minutes, stays, whole, most=FOLLOW_MINUTES)
 
 
 def _records(

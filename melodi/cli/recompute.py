@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from melodi.analysis.moved import Moved
+    from melodi.analysis.recompute import Recomputing, Revised
+    from melodi.config import Settings
 
 SECONDS_PER_MINUTE = 60
 
@@ -42,14 +44,10 @@ def recompute(
 
     Each record gets a new revision, and ledger and statistics follow. It may run beside a daemon.
     """
-    from melodi.analysis.moved import moved_by_model
     from melodi.analysis.recompute import Recomputing
-    from melodi.analysis.recompute import recompute as recomputed
     from melodi.api.moments import parse_moment
     from melodi.clock import SystemClock, to_datetime
     from melodi.config import load
-    from melodi.durations import format_duration
-    from melodi.errors import StoreError
 
     settings = load(config)
     now = to_datetime(SystemClock().wall_ns())
@@ -60,6 +58,19 @@ def recompute(
         last_minute=_minute(now if until is None else parse_moment(until, now=now)),
         backend=backend,
     )
+    revised = _revised(settings, asked, dry_run=dry_run)
+    if as_json:
+        _print_json(asked, revised, dry_run=dry_run)
+    else:
+        _print(revised, dry_run=dry_run)
+
+
+def _revised(settings: "Settings", asked: "Recomputing", *, dry_run: bool) -> "Revised":
+    """What is to change; unless `dry_run` it has been."""
+    from melodi.analysis.recompute import recompute as recomputed
+    from melodi.durations import format_duration
+    from melodi.errors import StoreError
+
     with opened(settings.database.url) as store:
         revised = store.ask(lambda connection: recomputed(connection, asked))
         if not revised.revisions and revised.left:
@@ -70,30 +81,39 @@ def recompute(
             )
         if not dry_run:
             store.revise(revised.batch)
+    return revised
+
+
+def _print_json(asked: "Recomputing", revised: "Revised", *, dry_run: bool) -> None:
+    from melodi.analysis.moved import moved_by_model
+
+    print_json(
+        {
+            "host": asked.host,
+            "policy": asked.policy,
+            "dry_run": dry_run,
+            "revised": len(revised.revisions),
+            "left": revised.left,
+            "items": [asdict(one) for one in moved_by_model(revised.revisions)],
+        }
+    )
+
+
+def _print(revised: "Revised", *, dry_run: bool) -> None:
+    from melodi.analysis.moved import moved_by_model
+
     items = moved_by_model(revised.revisions)
-    if as_json:
-        print_json(
-            {
-                "host": asked.host,
-                "policy": asked.policy,
-                "dry_run": dry_run,
-                "revised": len(revised.revisions),
-                "left": revised.left,
-                "items": [asdict(one) for one in items],
-            }
-        )
-        return
     if not items:
         say("no record matches")
         return
-    _print(items)
+    _print_table(items)
     said = "would get" if dry_run else "got"
     say(f"{len(revised.revisions)} records {said} a new revision")
     if revised.left:
         say(f"{revised.left} records stay as they are: what they were in is not all kept")
 
 
-def _print(items: "list[Moved]") -> None:
+def _print_table(items: "list[Moved]") -> None:
     print_table(
         ["model", ">records", ">J before", ">J after", ">moved", ">most", ">newly known"],
         (

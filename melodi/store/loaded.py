@@ -26,6 +26,7 @@ _NOTHING: dict[str, Any] = dict.fromkeys(
 )
 """What is of no model."""
 
+_IS_MODEL = loaded_minutes.c.model != NOBODY
 _ADD = dialect.insert_or_add(loaded_minutes, key=["host", "domain", "minute", "backend", "model"])
 
 
@@ -139,29 +140,8 @@ def _floors(
 
     Of a minute's idle joules that part of the time counts in which something was loaded.
     """
-    loaded, book = loaded_minutes.c, ledger_minutes.c
-    is_model = loaded.model != NOBODY
-    by_vram = is_model & loaded.vram_byte_seconds.is_not(None)
-
-    def total(what: Any, where: sa.ColumnElement[bool]) -> sa.ColumnElement[float]:
-        return sa.func.sum(sa.case((where, what), else_=0.0))
-
-    place = (loaded.host, loaded.domain, loaded.minute)
-    minutes = (
-        sa.select(
-            *place,
-            sa.func.max(sa.case((~is_model, loaded.seconds), else_=0.0)).label("watched"),
-            sa.func.max(sa.case((is_model, loaded.seconds), else_=0.0)).label("loaded"),
-            total(loaded.seconds, is_model).label("seconds"),
-            total(loaded.vram_byte_seconds, is_model).label("bytes"),
-            total(1, is_model).label("models"),
-            total(1, by_vram).label("sized"),
-        )
-        .where(*within(loaded.minute, since=since, until=until))
-        .group_by(*place)
-        .subquery()
-    )
-    one = minutes.c
+    minutes = _minutes(since=since, until=until)
+    loaded, book, one = loaded_minutes.c, ledger_minutes.c, minutes.c
     is_equal = (one.sized < one.models) & (one.models > 1)
     share = sa.case(
         (one.seconds <= 0, 0.0),
@@ -170,12 +150,13 @@ def _floors(
         else_=0.0,
     )
     fraction = sa.case((one.loaded < one.watched, one.loaded / one.watched), else_=1.0)
+    place = (loaded.host, loaded.domain, loaded.minute)
     keys = (loaded.host, loaded.domain, loaded.model)
     statement = (
         sa.select(
             *keys,
             sa.func.sum(book.idle_joules * fraction * share).label("joules"),
-            total(1, is_equal).label("equal"),
+            _total(1, is_equal).label("equal"),
         )
         .join_from(
             loaded_minutes,
@@ -183,13 +164,40 @@ def _floors(
             sa.and_(*(column == one[column.name] for column in place)),
         )
         .join(ledger_minutes, sa.and_(*(column == book[column.name] for column in place)))
-        .where(is_model, one.watched > 0)
+        .where(_IS_MODEL, one.watched > 0)
         .group_by(*keys)
     )
     found: dict[tuple[str, str], dict[str, tuple[float, str]]] = defaultdict(dict)
     for row in connection.execute(statement):
         found[row.host, row.domain][row.model] = (row.joules, EQUAL if row.equal else VRAM)
     return found
+
+
+def _minutes(*, since: datetime | None, until: datetime | None) -> sa.Subquery:
+    """For how long anybody looked and anything was loaded in each minute of a device.
+
+    And over its models: how many there were, of how many the memory is known, seconds and bytes.
+    """
+    loaded = loaded_minutes.c
+    place = (loaded.host, loaded.domain, loaded.minute)
+    return (
+        sa.select(
+            *place,
+            sa.func.max(sa.case((~_IS_MODEL, loaded.seconds), else_=0.0)).label("watched"),
+            sa.func.max(sa.case((_IS_MODEL, loaded.seconds), else_=0.0)).label("loaded"),
+            _total(loaded.seconds, _IS_MODEL).label("seconds"),
+            _total(loaded.vram_byte_seconds, _IS_MODEL).label("bytes"),
+            _total(1, _IS_MODEL).label("models"),
+            _total(1, _IS_MODEL & loaded.vram_byte_seconds.is_not(None)).label("sized"),
+        )
+        .where(*within(loaded.minute, since=since, until=until))
+        .group_by(*place)
+        .subquery()
+    )
+
+
+def _total(what: Any, where: sa.ColumnElement[bool]) -> sa.ColumnElement[float]:
+    return sa.func.sum(sa.case((where, what), else_=0.0))
 
 
 def _begin(moment: datetime) -> datetime:
