@@ -6,6 +6,8 @@ from functools import partial
 from typing import Protocol
 
 NS_PER_SECOND = 1_000_000_000
+NS_PER_MINUTE = 60 * NS_PER_SECOND
+SECONDS_PER_MINUTE = 60
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -68,3 +70,13 @@ class VirtualClock:
 def to_datetime(wall_ns: int) -> datetime:
     """Wall nanoseconds as an aware UTC datetime, to the microsecond."""
     return EPOCH + timedelta(microseconds=wall_ns // 1_000)
+
+
+def minute_of(moment: datetime) -> int:
+    """The minute that a moment is in: how many whole ones since 1970 in UTC."""
+    return int(moment.timestamp() // SECONDS_PER_MINUTE)
+
+
+def begin_of_minute(minute: int) -> datetime:
+    """The moment at which a minute since 1970 in UTC begins."""
+    return datetime.fromtimestamp(minute * SECONDS_PER_MINUTE, tz=UTC)

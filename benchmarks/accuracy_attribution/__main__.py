@@ -14,7 +14,7 @@ from statistics import median
 from benchmarks.accuracy_attribution.drive import Outcome, drive
 from benchmarks.accuracy_attribution.methods import METHODS, errors
 from benchmarks.accuracy_attribution.scenario import Scenario
-from benchmarks.page import write_between_marks
+from benchmarks.page import pair, table, write_between_marks
 from melodi.clock import NS_PER_SECOND
 from melodi.energy.policies import policies_for
 from melodi.simulator.laws import PowerLaw
@@ -58,12 +58,6 @@ class Figures:
         return pair(self.errors)
 
 
-def pair(values: Sequence[float]) -> str:
-    """Median / 90th percentile."""
-    ordered = sorted(values)
-    return f"{median(ordered):.1f} / {ordered[int(0.9 * (len(ordered) - 1))]:.1f}"
-
-
 def long_ones(outcome: Outcome) -> list[int]:
     return [
         key
@@ -98,11 +92,6 @@ def scenario(law: PowerLaw, clients: int, **more: object) -> Scenario:
     requests = max(120, clients * 12)
     base = Scenario(law=law, clients=clients, refresh_ms=100, requests=requests)
     return replace(base, **more)  # type: ignore[arg-type]
-
-
-def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 
 def policies_table() -> str:

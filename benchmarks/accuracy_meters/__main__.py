@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from itertools import product
 from pathlib import Path
 from statistics import mean, median
@@ -26,7 +26,7 @@ from benchmarks.accuracy_meters.drive import (
     record,
 )
 from benchmarks.accuracy_meters.waves import WAVES, Wave, square_of
-from benchmarks.page import write_between_marks
+from benchmarks.page import pair, table, write_between_marks
 from melodi.clock import NS_PER_SECOND
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "measuring.md"
@@ -93,17 +93,6 @@ def windows(chance: random.Random, seconds: float, count: int) -> list[Window]:
     length_ns = round(seconds * NS_PER_SECOND)
     starts = (chance.randrange(START_NS, END_NS - length_ns) for _ in range(count))
     return [Window(start_ns, start_ns + length_ns) for start_ns in starts]
-
-
-def pair(values: Sequence[float]) -> str:
-    """Median / 90th percentile."""
-    ordered = sorted(values)
-    return f"{median(ordered):.1f} / {ordered[int(0.9 * (len(ordered) - 1))]:.1f}"
-
-
-def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 
 class Study:

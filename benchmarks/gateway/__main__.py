@@ -17,9 +17,9 @@ from benchmarks.gateway import litellm, steady
 from benchmarks.gateway.candidates import MELODI, Candidate, candidates, upstream
 from benchmarks.gateway.daemon import daemon
 from benchmarks.gateway.measure import Driver, Load, compare, driver
-from benchmarks.gateway.report import table, tables, target_table, targets
+from benchmarks.gateway.report import tables, target_table, targets
 from benchmarks.gateway.wire import HOST
-from benchmarks.page import write_between_marks
+from benchmarks.page import table, write_between_marks
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
 PLAIN_LOADS = (Load(1, False), Load(16, False), Load(128, False))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from benchmarks.gateway.candidates import BARE, DIRECT, LITELLM, MELODI, UNRECORDED
 from benchmarks.gateway.measure import Figures, Load
+from benchmarks.page import table
 
 Found = Mapping[Load, Mapping[str, Figures]]
 
@@ -26,8 +27,9 @@ class Target:
     @property
     def row(self) -> list[str]:
         sign = ">=" if self.at_least else "<="
-        off = abs(self.value / self.bound - 1) if self.bound else 0.0
-        verdict = "met" if self.is_met else f"**missed** by {off:.0%}"
+        off = abs(self.value - self.bound)
+        by = f"{off / self.bound:.0%}" if self.bound else f"{off:.3g}"
+        verdict = "met" if self.is_met else f"**missed** by {by}"
         return [self.name, f"{self.value:.3g} {self.unit}", f"{sign} {self.bound:g}", verdict]
 
 
@@ -67,11 +69,6 @@ def targets(found: Found) -> list[Target]:
 
 def target_table(rows: Sequence[Target]) -> str:
     return table(["target", "measured", "wanted", ""], [one.row for one in rows])
-
-
-def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 
 def _plain(found: Found) -> str:

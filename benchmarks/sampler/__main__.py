@@ -23,7 +23,7 @@ from typing import Any
 from nvml_stub import compile_stub, in_real_time
 from powercap_tree import PowercapTree
 
-from benchmarks.page import write_between_marks
+from benchmarks.page import table, write_between_marks
 from benchmarks.sampler import peers, world
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -203,11 +203,6 @@ def others(library: Path, seconds: float) -> list[list[str]]:
         rows.append([f"{name} ({one['version']})", cost, error])
         print(rows[-1], file=sys.stderr, flush=True)
     return rows
-
-
-def table(headings: list[str], rows: list[list[str]]) -> str:
-    lines = ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 
 def main() -> None:

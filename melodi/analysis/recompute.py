@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 
 import sqlalchemy as sa
@@ -16,6 +15,7 @@ from melodi.analysis.rebooking import (
     widened,
 )
 from melodi.analysis.replay import Replay, Stay, replay
+from melodi.clock import begin_of_minute, minute_of
 from melodi.energy.policies import policies_for
 from melodi.energy.record import EnergyRecord
 from melodi.energy.total import RequestEnergy, charged
@@ -36,7 +36,6 @@ BEYOND_MINUTES = max(WIDEN_MINUTES, FOLLOW_MINUTES)
 MOST_RECORDS = 300_000
 OF_THE_DAEMON = frozenset({"daemon_stopped", "not_stored"})
 """Reasons that hold no longer once all bins of a request have been divided."""
-_SECONDS_PER_MINUTE = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +130,9 @@ def _records(
     """All that was asked for, and all that has joules in the `minutes`, by id."""
     first = min({asked.first_minute} | minutes)
     last = max({asked.last_minute} | minutes)
-    begun = RequestFilter(host=asked.host, since=_moment(first), until=_moment(last + 1))
+    begun = RequestFilter(
+        host=asked.host, since=begin_of_minute(first), until=begin_of_minute(last + 1)
+    )
     if count_records(connection, begun, limit=MOST_RECORDS + 1) > MOST_RECORDS:
         raise StoreError(
             f"more than {MOST_RECORDS} records cannot be divided anew at once; "
@@ -153,7 +154,7 @@ def _is_divided(record: EnergyRecord, anew: Replay, minutes: set[int]) -> bool:
 
 
 def _is_asked(record: EnergyRecord, asked: Recomputing) -> bool:
-    minute = int(record.started_at.timestamp() // _SECONDS_PER_MINUTE)
+    minute = minute_of(record.started_at)
     return (
         record.footprint is not None
         and asked.first_minute <= minute <= asked.last_minute
@@ -167,7 +168,3 @@ def _revised(record: EnergyRecord, energy: RequestEnergy) -> EnergyRecord:
     others = set(record.quality_reasons) - booked - OF_THE_DAEMON
     reasons = tuple(sorted(others | set(energy.quality_reasons)))
     return replace(charged(record, energy), revision=record.revision + 1, quality_reasons=reasons)
-
-
-def _moment(minute: int) -> datetime:
-    return datetime.fromtimestamp(minute * _SECONDS_PER_MINUTE, tz=UTC)

@@ -5,8 +5,9 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from melodi.clock import NS_PER_SECOND
 from melodi.energy.accounts import MinuteAccounts, MinuteSums
-from melodi.energy.bins import NS_PER_SECOND, Bin
+from melodi.energy.bins import Bin
 from melodi.energy.ledger import LATEST_NS, Ledger
 from melodi.energy.policies import Policy
 from melodi.energy.tally import DomainFacts

@@ -11,13 +11,9 @@ from melodi.cli.output import number, print_json, print_table, say, text
 from melodi.cli.stored import opened
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from melodi.analysis.moved import Moved
     from melodi.analysis.recompute import Recomputing, Revised
     from melodi.config import Settings
-
-SECONDS_PER_MINUTE = 60
 
 
 class PolicyName(StrEnum):
@@ -46,7 +42,7 @@ def recompute(
     """
     from melodi.analysis.recompute import Recomputing
     from melodi.api.moments import parse_moment
-    from melodi.clock import SystemClock, to_datetime
+    from melodi.clock import SystemClock, minute_of, to_datetime
     from melodi.config import load
 
     settings = load(config)
@@ -54,8 +50,8 @@ def recompute(
     asked = Recomputing(
         host=host or settings.host,
         policy=policy.value,
-        first_minute=_minute(parse_moment(since, now=now)),
-        last_minute=_minute(now if until is None else parse_moment(until, now=now)),
+        first_minute=minute_of(parse_moment(since, now=now)),
+        last_minute=minute_of(now if until is None else parse_moment(until, now=now)),
         backend=backend,
     )
     revised = _revised(settings, asked, dry_run=dry_run)
@@ -134,7 +130,3 @@ def _print_table(items: "list[Moved]") -> None:
 
 def _percent(ratio: float | None) -> str:
     return text(None) if ratio is None else f"{ratio:.1%}"
-
-
-def _minute(moment: "datetime") -> int:
-    return int(moment.timestamp() // SECONDS_PER_MINUTE)

@@ -9,7 +9,7 @@ from queue import Empty, SimpleQueue
 import structlog
 
 from collectors.base import Conditions
-from melodi.clock import NS_PER_SECOND, Clock
+from melodi.clock import NS_PER_MINUTE, NS_PER_SECOND, Clock
 from melodi.daemon.backends import Backends, Charge
 from melodi.daemon.delivery import Delivery
 from melodi.daemon.keeping import Keeper
@@ -17,7 +17,7 @@ from melodi.daemon.outbox import Outbox
 from melodi.daemon.pending import Pending
 from melodi.daemon.service import service_of
 from melodi.energy.engine import EngineSteps
-from melodi.energy.ledger import LATEST_NS, NS_PER_MINUTE, Closing, Ledger
+from melodi.energy.ledger import LATEST_NS, Closing, Ledger
 from melodi.energy.record import EnergyRecord
 from melodi.energy.tally import DomainFacts
 from melodi.energy.usage import Usage
@@ -57,7 +57,7 @@ class Bookkeeper:
         self._metrics = metrics
         self._backends = backends
         self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # of ledger, outbox and keeper
         self._begun: list[RequestTimeline] = []
         self._running = 0
         self._outbox = Outbox(clock.monotonic_ns())
@@ -199,8 +199,8 @@ class Bookkeeper:
         """
         with self._lock:
             self._take_in()
+            due = last or self._outbox.is_due(now_ns, busy=self._delivery.is_behind)
         self._spool_begun()
-        due = last or self._outbox.is_due(now_ns, busy=self._delivery.is_behind)
         if not (due or self._is_time_to_close(now_ns)):
             return False
         closing = self._close(now_ns)
@@ -233,13 +233,17 @@ class Bookkeeper:
         return closing
 
     def _write(self, now_ns: int, *, everything: bool) -> None:
-        """Hand over what the outbox holds, and what is kept to divide it anew."""
+        """Hand over what the outbox holds, and what is kept to divide it anew.
+
+        Whoever asks for a record finds it in the outbox until it has been made.
+        """
         with self._lock:
             provisional = self._ledger.posted(self._outbox.changed(now_ns))
         records = self._delivery.records(provisional, self._outbox.final)
-        minutes = self._outbox.take(provisional.keys(), now_ns)
         minute = self._clock.wall_ns() // NS_PER_MINUTE
-        kept = self._keeper.take(minute, everything=everything)
+        with self._lock:
+            minutes = self._outbox.take(provisional.keys(), now_ns)
+            kept = self._keeper.take(minute, everything=everything)
         self._delivery.write(records, minutes=minutes, kept=kept)
 
     def _spool_begun(self) -> None:

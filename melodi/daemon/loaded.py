@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from collectors.base import Domain, Kind
-from melodi.clock import NS_PER_SECOND, Clock
+from melodi.clock import NS_PER_MINUTE, NS_PER_SECOND, Clock
 from melodi.daemon.backends import Backends
-from melodi.energy.ledger import NS_PER_MINUTE
 from melodi.inference.loaded import LoadedModel, loaded_models
 from melodi.store.loaded import NOBODY, LoadedMinute
 

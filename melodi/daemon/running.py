@@ -10,7 +10,7 @@ from pathlib import Path
 import structlog
 
 from collectors.registry import Probe
-from melodi.clock import Clock
+from melodi.clock import NS_PER_MINUTE, Clock
 from melodi.config import Settings, data_folder
 from melodi.daemon.inventory import keep_inventory
 from melodi.daemon.memory import give_back
@@ -19,7 +19,6 @@ from melodi.daemon.ownership import owning
 from melodi.daemon.recovery import recover
 from melodi.daemon.runtime import Runtime
 from melodi.daemon.vigil import keep_vigil
-from melodi.energy.ledger import NS_PER_MINUTE
 from melodi.sampling.process import MeterProcess
 from melodi.sampling.settle import first_edges
 from melodi.sampling.watch import MeterWatch

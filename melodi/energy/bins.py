@@ -6,7 +6,6 @@ from collectors.values import value
 from melodi.energy.work import Work
 
 UJ_PER_JOULE = 1_000_000
-NS_PER_SECOND = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from melodi.energy.bins import NS_PER_SECOND
+from melodi.clock import NS_PER_SECOND
 from melodi.energy.columns import Vector, overlaps
 from melodi.energy.roster import END, START, Guests
 from melodi.energy.settlement import (

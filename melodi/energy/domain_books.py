@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from melodi.energy.bins import NS_PER_SECOND, Bin
+from melodi.clock import NS_PER_SECOND
+from melodi.energy.bins import Bin
 from melodi.energy.columns import Rows, Times
 from melodi.energy.engine import Engines
 from melodi.energy.foresight import foresee

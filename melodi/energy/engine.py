@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from melodi.energy.bins import NS_PER_SECOND, Bin, Interval, Span
+from melodi.clock import NS_PER_SECOND
+from melodi.energy.bins import Bin, Interval, Span
 from melodi.energy.steps import non_negative_fit
 from melodi.energy.work import PREFILL_PACE, Work, are_shown
 

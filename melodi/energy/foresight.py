@@ -4,7 +4,8 @@ from collections.abc import Sequence, Set
 
 import numpy as np
 
-from melodi.energy.bins import NS_PER_SECOND, UJ_PER_JOULE, Bin, Interval
+from melodi.clock import NS_PER_SECOND
+from melodi.energy.bins import UJ_PER_JOULE, Bin, Interval
 from melodi.energy.columns import Vector, overlaps
 from melodi.energy.settlement import (
     ACTIVE,

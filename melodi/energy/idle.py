@@ -2,7 +2,8 @@
 
 from collections import deque
 
-from melodi.energy.bins import NS_PER_SECOND, Bin
+from melodi.clock import NS_PER_SECOND
+from melodi.energy.bins import Bin
 
 SECONDS_KEPT = 600
 SECONDS_NEEDED = 2

@@ -8,8 +8,9 @@ from functools import partial
 
 import numpy as np
 
+from melodi.clock import NS_PER_MINUTE, NS_PER_SECOND
 from melodi.energy.accounts import MinuteAccounts
-from melodi.energy.bins import NS_PER_SECOND, Bin, Booked, Interval, Span
+from melodi.energy.bins import Bin, Booked, Interval, Span
 from melodi.energy.domain_books import MAX_OPEN_NS, DomainBooks, Turn
 from melodi.energy.engine import Engines, EngineSteps
 from melodi.energy.policies import Policy
@@ -25,7 +26,6 @@ MAX_SETTLE_NS = 3 * NS_PER_SECOND
 SILENCE_NS = 10 * NS_PER_SECOND
 BINS_AT_ONCE, GUESTS_AT_ONCE = 16, 1_000
 """In a round: few enough for others not to wait long, and enough for calls to cost little."""
-NS_PER_MINUTE = 60 * NS_PER_SECOND
 PREFILL_BY_STEPS = "prefill_by_steps"
 """Nobody saw the first token: the steps of the engine tell when it came."""
 LATEST_NS = MAX_OPEN_NS + SILENCE_NS

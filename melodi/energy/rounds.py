@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from melodi.clock import NS_PER_SECOND
 from melodi.energy.accounts import MinuteAccounts
 from melodi.energy.attribution import settle
-from melodi.energy.bins import NS_PER_SECOND, UJ_PER_JOULE, Bin
+from melodi.energy.bins import UJ_PER_JOULE, Bin
 from melodi.energy.columns import Rows
 from melodi.energy.domain_books import Turn
 from melodi.energy.roster import END, LOAD_END, Guests, Roster

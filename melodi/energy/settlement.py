@@ -3,8 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
+from melodi.clock import NS_PER_SECOND
 from melodi.energy.attendance import Attendance
-from melodi.energy.bins import NS_PER_SECOND, Bin
+from melodi.energy.bins import Bin
 from melodi.energy.claims import Party
 from melodi.energy.columns import Vector
 from melodi.energy.engine import EngineBin

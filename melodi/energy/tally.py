@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from melodi.energy.bins import NS_PER_SECOND, Bin, Span
+from melodi.clock import NS_PER_SECOND
+from melodi.energy.bins import Bin, Span
 from melodi.energy.columns import Mask, Times, Vector
 from melodi.energy.record import Quality
 from melodi.energy.settlement import (

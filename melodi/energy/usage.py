@@ -4,7 +4,8 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from melodi.energy.bins import NS_PER_SECOND, Bin
+from melodi.clock import NS_PER_SECOND
+from melodi.energy.bins import Bin
 
 LATELY_NS = 10 * NS_PER_SECOND
 """A domain that has had no usage for so long is not waited for any more."""

@@ -6,7 +6,8 @@ from enum import StrEnum
 from math import inf
 
 from collectors.base import Domain, Measure, Origin
-from melodi.energy.bins import NS_PER_SECOND, UJ_PER_JOULE
+from melodi.clock import NS_PER_SECOND
+from melodi.energy.bins import UJ_PER_JOULE
 from melodi.energy.edges import Edge, Edges
 from melodi.energy.record import Quality
 from melodi.energy.tally import INTERPOLATED_REFRESHES, MEASURED_REFRESHES

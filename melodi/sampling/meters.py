@@ -2,7 +2,8 @@
 
 from collectors.base import Domain, Measure, Reading
 from collectors.counter import Counter, GapReason
-from melodi.energy.bins import NS_PER_SECOND, Bin
+from melodi.clock import NS_PER_SECOND
+from melodi.energy.bins import Bin
 from melodi.energy.edges import Edge, Edges
 from melodi.energy.window import UNKNOWN_REFRESH_NS, Cut, Missing, cut
 

@@ -2,17 +2,16 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Literal
 
 import sqlalchemy as sa
 
+from melodi.clock import SECONDS_PER_MINUTE, begin_of_minute
 from melodi.energy.accounts import AMOUNTS, MinuteAccounts
 from melodi.store.schema import ledger_minutes, requests
 
 LedgerBy = Literal["domain", "minute", "model"]
-
-SECONDS_PER_MINUTE = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,9 +145,7 @@ def _to_line(row: sa.RowMapping) -> LedgerLine:
     return LedgerLine(
         host=row["host"],
         domain=row["domain"],
-        minute=None
-        if minute is None
-        else datetime.fromtimestamp(minute * SECONDS_PER_MINUTE, tz=UTC),
+        minute=None if minute is None else begin_of_minute(minute),
         residual_joules=MinuteAccounts(domain=row["domain"], minute=0, **amounts).residual_joules,
         **amounts,
     )

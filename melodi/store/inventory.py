@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 import sqlalchemy as sa
 
-from melodi.store.rollups import SECONDS_PER_HOUR
+from melodi.store.rollups import begin_of_hour
 from melodi.store.schema import hosts, rollups
 
 
@@ -74,12 +74,8 @@ def read_models(connection: sa.Connection) -> list[ModelLine]:
             model=row["model"] or None,
             origin=row["origin"] or None,
             count=int(row["count"]),
-            first_hour=_hour(row["first"]),
-            last_hour=_hour(row["last"]),
+            first_hour=begin_of_hour(row["first"]),
+            last_hour=begin_of_hour(row["last"]),
         )
         for row in rows
     ]
-
-
-def _hour(hour: int) -> datetime:
-    return datetime.fromtimestamp(hour * SECONDS_PER_HOUR, tz=UTC)

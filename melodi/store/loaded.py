@@ -3,13 +3,14 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
+from melodi.clock import begin_of_minute
 from melodi.store import dialect
-from melodi.store.books import SECONDS_PER_MINUTE, LedgerLine, first_minute, read_ledger, within
+from melodi.store.books import LedgerLine, first_minute, read_ledger, within
 from melodi.store.schema import ledger_minutes, loaded_minutes, requests
 
 VRAM, EQUAL = "vram", "equal"
@@ -202,4 +203,4 @@ def _total(what: Any, where: sa.ColumnElement[bool]) -> sa.ColumnElement[float]:
 
 def _begin(moment: datetime) -> datetime:
     """When the first minute begins that is counted."""
-    return datetime.fromtimestamp(first_minute(moment) * SECONDS_PER_MINUTE, tz=UTC)
+    return begin_of_minute(first_minute(moment))

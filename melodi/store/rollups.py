@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Any
 
@@ -32,6 +32,11 @@ Values = Sequence[float | None]
 def hour_of(moment: datetime) -> int:
     """The hours since 1970 that had passed at `moment`."""
     return int(moment.timestamp() // SECONDS_PER_HOUR)
+
+
+def begin_of_hour(hour: int) -> datetime:
+    """The moment at which an hour since 1970 in UTC begins."""
+    return datetime.fromtimestamp(hour * SECONDS_PER_HOUR, tz=UTC)
 
 
 def count_records(

@@ -13,7 +13,7 @@ from melodi.spelling import did_you_mean
 from melodi.store.figures import Group, Rates, group_of
 from melodi.store.measures import AMOUNTS, INPUTS, Tally, total
 from melodi.store.queries import BadQuery, RequestFilter, conditions
-from melodi.store.rollups import SECONDS_PER_HOUR, Key, Values, hour_of, tallies
+from melodi.store.rollups import SECONDS_PER_HOUR, Key, Values, begin_of_hour, hour_of, tallies
 from melodi.store.schema import requests, rollups
 
 IN_ROLLUPS = ("host", "backend", "model", "policy")
@@ -109,10 +109,10 @@ def _plan(query: StatsQuery) -> _Plan:
     if first is not None and last is not None and first >= last:
         return _Plan(None, (wanted,))
     ends = []
-    if first is not None and _moment(first) != wanted.since:
-        ends.append(replace(wanted, until=_moment(first)))
-    if last is not None and _moment(last) != wanted.until:
-        ends.append(replace(wanted, since=_moment(last)))
+    if first is not None and begin_of_hour(first) != wanted.since:
+        ends.append(replace(wanted, until=begin_of_hour(first)))
+    if last is not None and begin_of_hour(last) != wanted.until:
+        ends.append(replace(wanted, since=begin_of_hour(last)))
     return _Plan((first, last), tuple(ends))
 
 
@@ -201,7 +201,3 @@ def _bucket(seconds: float, step_seconds: int | None) -> int | None:
 def _whole_seconds(moment: datetime) -> int:
     """Seconds since 1970, the last begun one counted whole."""
     return int(-(-moment.timestamp() // 1))
-
-
-def _moment(hour: int) -> datetime:
-    return datetime.fromtimestamp(hour * SECONDS_PER_HOUR, tz=UTC)

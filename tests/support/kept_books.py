@@ -9,11 +9,11 @@ from typing import Any
 from energy_records import START_NS, make_record
 
 from collectors.base import Reading
-from melodi.clock import NS_PER_SECOND, to_datetime
+from melodi.clock import NS_PER_MINUTE, NS_PER_SECOND, to_datetime
 from melodi.daemon.keeping import Keeper
 from melodi.energy.accounts import MinuteAccounts
 from melodi.energy.bins import Bin, Interval, Span
-from melodi.energy.ledger import LATEST_NS, NS_PER_MINUTE, Closing, Ledger
+from melodi.energy.ledger import LATEST_NS, Closing, Ledger
 from melodi.energy.policies import policies_for
 from melodi.energy.tally import DomainFacts
 from melodi.energy.total import RequestEnergy, charged

@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from melodi.analysis.recompute import Recomputing, recompute
-from melodi.clock import NS_PER_SECOND, to_datetime
+from melodi.clock import NS_PER_MINUTE, NS_PER_SECOND, to_datetime
 from melodi.daemon.keeping import Keeper
 from melodi.energy.bins import Bin, Interval, Span
-from melodi.energy.ledger import LATEST_NS, NS_PER_MINUTE, Ledger
+from melodi.energy.ledger import LATEST_NS, Ledger
 from melodi.energy.policies import policies_for
 from melodi.energy.record import EnergyRecord
 from melodi.energy.tally import DomainFacts

@@ -6,9 +6,8 @@ from typing import Any
 from waiting import PATIENCE_SECONDS
 
 from melodi.analysis.recompute import Recomputing, recompute
-from melodi.clock import SystemClock
+from melodi.clock import NS_PER_MINUTE, SystemClock
 from melodi.daemon.serve import Served, served
-from melodi.energy.ledger import NS_PER_MINUTE
 from melodi.inference.request import PromptRequest
 from melodi.store.database import open_engine
 from melodi.store.queries import RequestFilter
