@@ -27,15 +27,6 @@ def contains(outer: Domain, inner: Domain) -> bool:
     return outer.scope == "module" or _place(outer) == _place(inner)
 
 
-def may_be_added(domains: Iterable[Domain]) -> None:
-    """Raises ValueError, naming the pair, where one of these domains contains another."""
-    for outer, inner in permutations(domains, 2):
-        if outer.name == inner.name:
-            raise ValueError(f"{outer.name} is named twice; add it once")
-        if contains(outer, inner):
-            raise ValueError(f"{outer.name} contains {inner.name}; add one or the other")
-
-
 def left_out(domains: Iterable[Domain]) -> set[str]:
     """The names of summable domains that are not to be added to the others of their set.
 

@@ -1,4 +1,4 @@
-"""Work that reads many rows, in a process of its own: it must not slow down passing traffic.
+"""Work that reads many rows, in a process of its own: it gives way to meters, books and traffic.
 
 The parent writes one Job as JSON to the child's stdin and passes on what comes from its stdout.
 """

@@ -16,7 +16,7 @@ from melodi.store.stats import rows_to_read
 
 MOST_ROWS_HERE = 2_000
 """Questions that take more rows than that are answered by a process of their own: it takes a second
-to start, and each row that is read here asks for the interpreter that traffic passes through."""
+to start, and each row that is read here asks for the interpreter, which meters need, too."""
 
 
 def router(services: Services) -> APIRouter:

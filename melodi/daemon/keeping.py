@@ -11,7 +11,7 @@ from melodi.energy.usage import Usage
 from melodi.store.kept import Kept, KeptRequest
 
 MOST_REQUESTS = 250
-"""In one part: packing more at once would hold up passing traffic."""
+"""In one part: packing more at once would hold up meters and answers."""
 
 
 class Keeper:

@@ -8,7 +8,7 @@ from melodi.energy.steps import StepCosts
 from melodi.energy.work import Prices
 
 PREFILL_WEIGHT = 0.1
-"""Energy of a prefill token to that of a decoded one, where it was not fitted (kappa)."""
+"""Energy of a prefill token to that of a decoded one (kappa)."""
 FEW = 8
 """In simulation tokens beat time from about this many requests in a bin on."""
 

@@ -78,10 +78,6 @@ class VirtualHost:
                 self._tree.set(zone, round(drawn_uj))
         self._moved_ns = now_ns
 
-    def restart_zone(self, zone: str) -> None:
-        """Let its counter begin at 0 again."""
-        self._drawn_uj[zone] = 0.0
-
     def begin(self) -> RequestTimeline:
         """A request is sent."""
         timeline = new_timeline(
