@@ -1,6 +1,7 @@
 """What the bookkeeper hands to the writer, and when."""
 
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -40,10 +41,14 @@ class Writer:
 
     def __init__(self) -> None:
         self.written: list[tuple[str, bool]] = []
+        self.joules = 0.0
+        self.kept: list[Bin] = []
 
     def submit(self, batch: Batch) -> Future[dict[str, int]]:
         done: Future[dict[str, int]] = Future()
         self.written += [(record.id, not record.provisional) for record in batch.records]
+        self.joules += sum(minute.measured_joules for minute in batch.minutes)
+        self.kept += (bin_ for part in batch.kept for bin_ in part.bins)
         final = [record.id for record in batch.records if not record.provisional]
         done.set_result({id_: number for number, id_ in enumerate(final, start=1)})
         return done
@@ -228,3 +233,22 @@ def test_final_records_are_written_at_once_where_nothing_runs(desk: Desk) -> Non
     desk.end(one)
     desk.pass_time(3)
     assert desk.writer.written == [(one.id, True)]
+
+
+def test_a_record_that_cannot_be_made_takes_no_joules_with_it(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a defect lasts nothing is written; then all that was closed is, to the first bin."""
+    minute = 60 * 10
+    one = desk.begin()
+    desk.end(one)
+    with monkeypatch.context() as patch:
+        patch.setattr("melodi.daemon.delivery.with_energy", lambda *_, **__: 1 / 0)
+        for _ in range(2 * minute):
+            with suppress(ZeroDivisionError):
+                desk.pass_time(1)
+        assert desk.writer.joules == 0
+    desk.pass_time(2 * minute)
+    assert desk.writer.written == [(one.id, True)]
+    assert desk.writer.joules == pytest.approx(desk.closed_joules, abs=WATTS * 2)
+    assert desk.writer.kept[0].start_ns == 10**12
