@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pytest
 from timelines import timeline
+from waiting import until
 
 from melodi.gateway.apart import Asked, Passed, Told
 from melodi.gateway.far import UNSENT_BYTES, FarBooks
@@ -48,7 +49,7 @@ async def test_what_is_seen_soon_after_each_other_goes_together(
     books.begin(other)
     books.end(one)
     assert line.said == []
-    await asyncio.sleep(0.05)
+    await until(lambda: line.said)
     assert len(line.said) == 1
     assert line.seen == [(False, one), (False, other), (True, one)]
     assert line.seen[0][1] is line.seen[2][1]
