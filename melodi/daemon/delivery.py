@@ -19,7 +19,10 @@ WRITER_BACKLOG = 100
 
 
 class Delivery:
-    """What becomes durable of a request: its begin line, and then its row. One thread owns it."""
+    """What becomes durable of a request: its begin line, and then its row.
+
+    One thread owns it; `record` and `pending` are for any.
+    """
 
     def __init__(
         self, *, host: str, writer: RecordWriter, spool: Spool, privacy: Privacy, metrics: Metrics
