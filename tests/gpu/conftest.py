@@ -8,12 +8,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
+import pynvml
 import pytest
 
 from benchmarks.gpu.end_to_end.processes import environment
 from benchmarks.gpu.probe import load
+from benchmarks.gpu.probe.card import bus_id_of, card_at
 from benchmarks.gpu.probe.load import TorchMachine
 from collectors.errors import CollectorError
 from collectors.nvml import NvmlCollector
@@ -50,6 +53,15 @@ def device(collector: NvmlCollector, python: str) -> str:
     if tried.returncode != 0:
         pytest.fail(f"{NO_TORCH}: {tried.stderr.strip()[-300:]}")
     return chosen
+
+
+@pytest.fixture
+def place(collector: NvmlCollector, device: str) -> int:
+    """Which of the collector's domains the kernels run on."""
+    card = card_at(pynvml, partial(bus_id_of, device))
+    if card.doubt is not None:
+        pytest.fail(f"nobody says on which card kernels run: {card.doubt}")
+    return [one.name for one in collector.domains].index(f"gpu:{card.uuid}")
 
 
 @pytest.fixture

@@ -52,17 +52,17 @@ def test_the_card_is_found_and_has_a_counter(collector: NvmlCollector) -> None:
 
 
 def test_the_counter_moves_at_a_power_that_can_be(
-    collector: NvmlCollector, machine: TorchMachine
+    collector: NvmlCollector, machine: TorchMachine, place: int
 ) -> None:
     """Two seconds of kernels: it rises, by less than the limit allows and more than nothing."""
-    first = collector.read().values[0]
+    first = collector.read().values[place]
     machine.start(2, None)
     machine.finish()
-    last = collector.read().values[0]
+    last = collector.read().values[place]
     assert first.energy_uj is not None
     assert last.energy_uj is not None
     watts = (last.energy_uj - first.energy_uj) / 1e6 / ((last.at_ns - first.at_ns) / 1e9)
-    most_watts = collector.domains[0].max_power_watts
+    most_watts = collector.domains[place].max_power_watts
     assert most_watts is not None
     assert 1 < watts <= most_watts
 
@@ -76,21 +76,21 @@ def test_conditions_are_told(collector: NvmlCollector) -> None:
 
 
 def test_the_refresh_is_no_slower_than_is_assumed(
-    collector: NvmlCollector, machine: TorchMachine
+    collector: NvmlCollector, machine: TorchMachine, place: int
 ) -> None:
     """Bounds and qualities rest on `refresh_ns`: seen under load it is at most that."""
     machine.start(4, None)
-    seen = observe_refresh(collector, 3, now_ns=time.monotonic_ns, sleep=time.sleep)[0]
+    seen = observe_refresh(collector, 3, now_ns=time.monotonic_ns, sleep=time.sleep)[place]
     machine.finish()
     assert seen.moved
     assert seen.period_ns is not None
-    assumed_ns = collector.domains[0].refresh_ns
+    assumed_ns = collector.domains[place].refresh_ns
     assert assumed_ns is not None, f"nothing is assumed; {seen.period_ns / 1e6:.0f} ms were seen"
     assert seen.period_ns <= 1.1 * assumed_ns
 
 
 async def test_a_window_under_load_is_what_the_counter_gained(
-    collector: NvmlCollector, machine: TorchMachine
+    collector: NvmlCollector, machine: TorchMachine, place: int
 ) -> None:
     """Beside polls of our own, within one refresh at full power at each end."""
     sampler = Sampler(
@@ -103,14 +103,14 @@ async def test_a_window_under_load_is_what_the_counter_gained(
     try:
         await first_edges(sampler.curves)
         machine.start(5, None)
-        polling = asyncio.create_task(asyncio.to_thread(polled, 5.0))
+        polling = asyncio.create_task(asyncio.to_thread(polled, collector.domains[place].name, 5.0))
         await asyncio.sleep(0.5)
         start_ns = time.monotonic_ns()
         starts = asyncio.create_task(cuts_at(sampler.curves, start_ns))
         await asyncio.sleep(3.5)
         end_ns = time.monotonic_ns()
         ends = await cuts_at(sampler.curves, end_ns)
-        found = energies(sampler.curves, await starts, ends)[collector.domains[0].name]
+        found = energies(sampler.curves, await starts, ends)[collector.domains[place].name]
         seen = await polling
     finally:
         sampler.stop()
@@ -118,18 +118,18 @@ async def test_a_window_under_load_is_what_the_counter_gained(
     truth = seen.joules(start_ns, end_ns)
     assert truth is not None
     assert found.joules is not None
-    most_watts = collector.domains[0].max_power_watts
+    most_watts = collector.domains[place].max_power_watts
     assert most_watts is not None
     assert found.low_joules is not None
     assert found.high_joules is not None
-    refresh_seconds = (collector.domains[0].refresh_ns or 100_000_000) / 1e9
+    refresh_seconds = (collector.domains[place].refresh_ns or 100_000_000) / 1e9
     assert abs(found.joules - truth) <= 2 * refresh_seconds * most_watts
     assert found.low_joules <= truth <= found.high_joules
 
 
-def polled(seconds: float) -> Seen:
-    """The first card's counter, on the monotonic clock."""
-    handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+def polled(domain: str, seconds: float) -> Seen:
+    """A card's counter, on the monotonic clock."""
+    handle = pynvml.nvmlDeviceGetHandleByUUID(domain.removeprefix("gpu:"))
     lines, last_mj, before_ns = [], None, time.monotonic_ns()
     end_ns = before_ns + round(seconds * 1e9)
     while before_ns < end_ns:
@@ -164,12 +164,12 @@ def test_nothing_is_asked_that_could_change_the_card(
 
 
 def test_measure_tells_the_energy_of_kernels(
-    kernels: list[str], collector: NvmlCollector, env: dict[str, str]
+    kernels: list[str], collector: NvmlCollector, place: int, env: dict[str, str]
 ) -> None:
     """Four seconds of matrices: measured, and dearer than idle."""
     idle = melodi(["measure", "--json", "--", "sleep", "3"], env)
     busy = melodi(["measure", "--json", "--", *kernels], env)
-    name = collector.domains[0].name
+    name = collector.domains[place].name
     assert busy["domains"][name]["quality"] == "measured"
     assert busy["domains"][name]["mean_watts"] > idle["domains"][name]["mean_watts"]
     assert busy["joules"] >= busy["domains"][name]["joules"]
@@ -187,7 +187,12 @@ def test_the_doctor_says_that_this_can_be_measured(
 
 
 def test_a_served_request_has_a_record_with_its_joules(
-    device: str, python: str, collector: NvmlCollector, env: dict[str, str], tmp_path: Path
+    device: str,
+    python: str,
+    collector: NvmlCollector,
+    place: int,
+    env: dict[str, str],
+    tmp_path: Path,
 ) -> None:
     """A prompt through the gateway to a real server on this card."""
     model, port = tmp_path / "tiny", free_port()
@@ -197,7 +202,7 @@ def test_a_served_request_has_a_record_with_its_joules(
     engine = Engine(python, device, env)
     with (
         engine.serving(model, port, tmp_path / "engine.log", batching=True) as url,
-        daemon(tmp_path / "daemon", url, device=collector.domains[0].name, env=env) as one,
+        daemon(tmp_path / "daemon", url, device=collector.domains[place].name, env=env) as one,
     ):
         target = Target(one.gateway, str(model), 64)
         send(target, "warm up")
@@ -210,4 +215,4 @@ def test_a_served_request_has_a_record_with_its_joules(
     assert record["gpu_joules"] > 0
     assert record["low_joules"] <= record["energy_joules"] <= record["high_joules"]
     assert record["time_to_first_token_seconds"] > 0
-    assert set(record["domains"]) == {collector.domains[0].name}
+    assert set(record["domains"]) == {collector.domains[place].name}

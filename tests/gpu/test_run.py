@@ -38,7 +38,7 @@ def run(tmp_path: Path) -> Run:
     plan = Plan(sizes=("tiny",))
     found = {"not_done": {}, "seconds": {}, "models": {}}
     end = time.monotonic() + 60
-    return Run(plan, OneByOne(), tmp_path, tmp_path, {}, 0, end, found=found)
+    return Run(plan, OneByOne(), tmp_path, tmp_path, {}, end, found=found)
 
 
 def test_a_server_that_cannot_batch_serves_one_after_the_other(

@@ -289,6 +289,15 @@ EXPORT int nvmlDeviceGetHandleByIndex_v2(unsigned i, void **handle) {
     *handle = handle_of((int)i);
     return injected(&devices[i], HANDLE);
 }
+/* The card of index 0 sits on bus 1, and so on. */
+EXPORT int nvmlDeviceGetHandleByPciBusId_v2(const char *bus_id, void **handle) {
+    if (!initialised) return UNINITIALIZED;
+    unsigned domain, bus, slot;
+    if (sscanf(bus_id, "%x:%x:%x", &domain, &bus, &slot) != 3) return INVALID_ARGUMENT;
+    if (domain || slot || bus < 1 || (int)bus > device_count) return NOT_FOUND;
+    *handle = handle_of((int)bus - 1);
+    return SUCCESS;
+}
 static void uuid_of(int i, char *text, unsigned length) {
     const char *prefix = devices[i].mig_parent < 0 ? "GPU" : "MIG";
     snprintf(text, length, "%s-%08x-0000-4000-8000-000000000000", prefix, i);

@@ -44,7 +44,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--wheels-line", action="store_true", help="print how to make that folder")
     parser.add_argument("--probe", type=Path, help="a probe.json made already; else it is made")
     parser.add_argument("--limit", type=float, default=LIMIT_SECONDS, help="seconds for it all")
-    parser.add_argument("--device", type=int, default=0, help="which GPU, as NVML counts")
+    parser.add_argument("--device", type=int, default=0, help="which GPU, as CUDA counts")
     parser.add_argument("--engine-python", default=sys.executable, help="has torch, transformers")
     parser.add_argument("--cpu", action="store_true", help="a tiny model on a CPU, scripted power")
     parser.add_argument("--short", action="store_true", help="with --cpu: only try everything once")
@@ -80,7 +80,7 @@ def main() -> int:
             from benchmarks.gpu.end_to_end.stub import stub_environment, stub_probe
 
             own, probe = env | stub_environment(work), partial(stub_probe, work)
-        run = Run(plan, engine, out, work, own, asked.device, end)
+        run = Run(plan, engine, out, work, own, end)
         return 0 if run.go(probe) else 1
 
 

@@ -23,8 +23,7 @@ def page(found: Found) -> str:
     """Everything there is so far."""
     parts = []
     if found.get("probe"):
-        parts += [probe_page.heading(found["probe"]), probe_page.sensors_table(found["probe"])]
-        parts += probe_page.lines(found["probe"])
+        parts += [probe_page.page(found["probe"]).strip()]
     parts += [phases_table(found), *lines(found)]
     return "\n\n".join(parts) + "\n"
 

@@ -31,7 +31,6 @@ def environment(site: Path | None, **more: str) -> dict[str, str]:
     kept = {name: text for name, text in os.environ.items() if not name.startswith("MELODI_")}
     paths = [str(ROOT), *([str(site)] if site else []), kept.get("PYTHONPATH", "")]
     ours = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "PYTHONUNBUFFERED": "1"}
-    ours |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}  # as NVML counts
     return kept | ours | {"PYTHONPATH": os.pathsep.join(filter(None, paths))} | more
 
 
@@ -162,10 +161,10 @@ def daemon(folder: Path, engine_url: str, *, device: str, env: dict[str, str]) -
 
 
 @contextmanager
-def second_reader(folder: Path, device: int, *, env: dict[str, str]) -> Iterator[Path]:
+def second_reader(folder: Path, device: str, *, env: dict[str, str]) -> Iterator[Path]:
     """The file that `reader.py` writes while the context lasts."""
     path = folder / "reader.txt"
-    command = [sys.executable, Path(__file__).with_name("reader.py"), path, str(device)]
+    command = [sys.executable, Path(__file__).with_name("reader.py"), path, device]
     log = folder / "reader.log"
     with running(command, env=env, log=log) as process:
         end = time.monotonic() + 30

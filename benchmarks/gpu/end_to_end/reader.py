@@ -7,23 +7,28 @@ A line `E WALL_NS MILLIJOULES` for every change of the counter, set midway betwe
 
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
+
+from benchmarks.gpu.probe.card import bus_id_of, card_at
 
 POLL_SECONDS = 0.005
 POWER_EVERY_NS = 100_000_000
 
 
-def main(path: Path, device: int) -> None:
-    """Write to `path` until it is killed."""
+def main(path: Path, device: str) -> None:
+    """Write to `path` until it is killed, of the card that torch calls `device`."""
     import pynvml
 
     pynvml.nvmlInit()
-    handle = pynvml.nvmlDeviceGetHandleByIndex(device)
+    card = card_at(pynvml, partial(bus_id_of, device))
+    if card.doubt is not None:
+        sys.exit(f"the server may run on another card: {card.doubt}; show this process only one")
     with path.open("w", buffering=1) as out:
-        out.write(f"U {pynvml.nvmlDeviceGetUUID(handle)}\n")
-        out.write(f"L {pynvml.nvmlDeviceGetEnforcedPowerLimit(handle)}\n")
-        follow(pynvml, handle, out)
+        out.write(f"U {card.uuid}\n")
+        out.write(f"L {pynvml.nvmlDeviceGetEnforcedPowerLimit(card.handle)}\n")
+        follow(pynvml, card.handle, out)
 
 
 def follow(nvml: Any, handle: Any, out: TextIO) -> None:
@@ -51,4 +56,4 @@ def power_mw(nvml: Any, handle: Any) -> int:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), sys.argv[2])

@@ -67,7 +67,6 @@ class Run:
     out: Path
     work: Path
     env: dict[str, str]
-    device: int
     end: float
     """On the monotonic clock."""
     card: str = ""
@@ -94,7 +93,7 @@ class Run:
         """Every model in turn before one daemon, whose books are compared; at last the cost."""
         port = free_port()
         with ExitStack() as stack:
-            reader = stack.enter_context(second_reader(self.work, self.device, env=self.env))
+            reader = stack.enter_context(second_reader(self.work, self.engine.device, env=self.env))
             server = stack.enter_context(ExitStack())
             target = None
             self.card = f"gpu:{measure.seen_in(reader).uuid}"

@@ -3,11 +3,13 @@
 import json
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu.end_to_end.processes import ROOT
 from benchmarks.gpu.probe.__main__ import run as run_probe
+from benchmarks.gpu.probe.card import bus_id_of
 from benchmarks.gpu.probe.load import StubMachine
 
 sys.path.insert(0, str(ROOT / "tests" / "support"))
@@ -33,6 +35,7 @@ def stub_probe(folder: Path) -> dict[str, Any]:
     """A probe of the stub in virtual time."""
     out = folder / "probe"
     out.mkdir()
-    run_probe(StubMachine(folder / "libnvidia-ml.so.1"), device=0, out=out, limit_seconds=280)
+    machine = StubMachine(folder / "libnvidia-ml.so.1")
+    run_probe(machine, partial(bus_id_of, "cpu"), out=out, limit_seconds=280)
     found: dict[str, Any] = json.loads((out / "probe.json").read_text())
     return found

@@ -15,9 +15,11 @@ import time
 import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from .card import bus_id_of, card_at
 from .load import Machine, StubMachine, TorchMachine
 from .page import page
 from .stages import Found, Probe
@@ -29,27 +31,32 @@ def main() -> int:
     """0: all was done; 1: a stage failed, or there was no time for it."""
     parser = argparse.ArgumentParser(prog="probe", description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder for what is found")
-    parser.add_argument("--device", type=int, default=0, help="which GPU, as NVML counts")
+    parser.add_argument("--device", type=int, default=0, help="which GPU, as CUDA counts")
     parser.add_argument("--load", choices=("cuda", "cpu"), default="cuda", help="where kernels run")
     parser.add_argument("--python", default=sys.executable, help="the interpreter that has torch")
     parser.add_argument("--limit", type=float, default=LIMIT_SECONDS, help="seconds for it all")
     parser.add_argument("--stub", type=Path, help="a scripted driver in virtual time instead")
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
-    load = "cpu" if asked.load == "cpu" else f"cuda:{asked.device}"
+    load = "cpu" if asked.load == "cpu" or asked.stub else f"cuda:{asked.device}"
     machine: Machine = TorchMachine(load, python=asked.python)
     if asked.stub:
         machine = StubMachine(asked.stub)
-    return run(machine, device=asked.device, out=asked.out, limit_seconds=asked.limit)
+    return run(machine, partial(bus_id_of, load), out=asked.out, limit_seconds=asked.limit)
 
 
-def run(machine: Machine, *, device: int, out: Path, limit_seconds: float) -> int:
-    """Probe `device` and write what is found into `out`; as `main`."""
+def run(machine: Machine, bus_id: Callable[[], str], *, out: Path, limit_seconds: float) -> int:
+    """Probe the card with this bus id, that the machine keeps busy, and write to `out`; as `main`.
+
+    `bus_id` raises NotTold where that is not known.
+    """
     import pynvml
 
     pynvml.nvmlInit()
     try:
-        probe = Probe(pynvml, pynvml.nvmlDeviceGetHandleByIndex(device), machine)
+        card = card_at(pynvml, bus_id)
+        probe = Probe(pynvml, card.handle, machine)
+        probe.found["watched"] = {"uuid": card.uuid, "doubt": card.doubt}
         probe.found["probed_at"] = datetime.now(UTC).isoformat(timespec="seconds")
         probe.found["python"] = sys.version.split()[0]
         with contextlib.closing(machine):

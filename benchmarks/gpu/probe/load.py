@@ -2,7 +2,6 @@
 
 import ctypes
 import json
-import os
 import random
 import select
 import subprocess
@@ -113,16 +112,27 @@ class StubMachine:
 
     IDLE_MW, BUSY_MW = 80_000.0, 500_000.0
 
-    def __init__(self, library: Path, *, refresh_ms: float = 100, window_ms: float = 25) -> None:
+    def __init__(
+        self,
+        library: Path,
+        *,
+        refresh_ms: float = 100,
+        window_ms: float = 25,
+        cards: int = 1,
+        busy_card: int = 0,
+    ) -> None:
         import pynvml
 
         self._stub = ctypes.CDLL(str(library))
         self._now_ns = 0
         self._ran = Ran([], None)
-        self._stub.stub_reset(1)
-        self._stub.stub_set_refresh_ns(0, ctypes.c_int64(round(refresh_ms * SECOND / 1_000)))
-        self._stub.stub_set_window_ns(0, ctypes.c_int64(round(window_ms * SECOND / 1_000)))
-        self._point(0, self.IDLE_MW)
+        self._busy_card = busy_card
+        self._stub.stub_reset(cards)
+        for card in range(cards):
+            refresh_ns, window_ns = (round(ms * SECOND / 1_000) for ms in (refresh_ms, window_ms))
+            self._stub.stub_set_refresh_ns(card, ctypes.c_int64(refresh_ns))
+            self._stub.stub_set_window_ns(card, ctypes.c_int64(window_ns))
+            self._point(card, 0, self.IDLE_MW)
         self.sleep(5)
         pynvml.nvmlLib = self._stub
 
@@ -145,11 +155,11 @@ class StubMachine:
                 (to, self.BUSY_MW),
                 (to + 1, self.IDLE_MW),
             ):
-                self._point(at_ns, milliwatts)
+                self._point(self._busy_card, at_ns, milliwatts)
         self._ran = Ran(spans, None)
 
-    def _point(self, at_ns: int, milliwatts: float) -> None:
-        self._stub.stub_add_point(0, ctypes.c_int64(at_ns), ctypes.c_double(milliwatts))
+    def _point(self, card: int, at_ns: int, milliwatts: float) -> None:
+        self._stub.stub_add_point(card, ctypes.c_int64(at_ns), ctypes.c_double(milliwatts))
 
     def finish(self) -> Ran:
         return self._ran
@@ -159,7 +169,6 @@ class StubMachine:
 
 def run_kernels(device: str) -> None:
     """Answer each line `[seconds, half_ms]` on stdin, once done, with when kernels ran."""
-    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # as NVML counts
     import torch
 
     size, kind = (4096, torch.bfloat16) if device.startswith("cuda") else (256, torch.float32)

@@ -9,7 +9,7 @@ ARCHITECTURES = {5: "Volta", 6: "Turing", 7: "Ampere", 8: "Ada", 9: "Hopper", 10
 
 def page(found: Found) -> str:
     """Markdown; what was not found is said as such."""
-    return "\n\n".join([heading(found), sensors_table(found), *lines(found)]) + "\n"
+    return "\n\n".join([heading(found), *doubts(found), sensors_table(found), *lines(found)]) + "\n"
 
 
 def heading(found: Found) -> str:
@@ -26,6 +26,13 @@ def heading(found: Found) -> str:
         f"{told('card')} ({architecture}), driver {told('driver')}, limit {watts}; "
         f"probed {found.get('probed_at', 'at an unknown time')}."
     )
+
+
+def doubts(found: Found) -> list[str]:
+    """That kernels may have run on another card than was watched, where that is so."""
+    doubt = found.get("watched", {}).get("doubt")
+    words = "**Kernels may have run on another card than was watched**"
+    return [f"{words}: {doubt}."] if doubt else []
 
 
 def sensors_table(found: Found) -> str:
