@@ -2,11 +2,14 @@
 
 import random
 from array import array
+from heapq import heappop, heappush
+from itertools import count
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from benchmarks.accuracy_attribution.device import Device
 from benchmarks.accuracy_attribution.scenario import MS, Scenario
+from benchmarks.accuracy_attribution.way import Way
 from collectors.base import Reading
 from melodi.clock import NS_PER_SECOND
 from melodi.energy.bins import Interval, Span
@@ -18,7 +21,7 @@ from melodi.energy.usage import Usage
 from melodi.energy.work import Work
 from melodi.inference.engine_meter import EngineMeter
 from melodi.sampling.meters import EnergyCurve
-from melodi.simulator.jobs import EventKind, Submission, Truth
+from melodi.simulator.jobs import Event, EventKind, Submission, Truth
 
 TURN_NS = 500 * MS
 USAGE_NS = STEPS_NS = NS_PER_SECOND
@@ -79,6 +82,9 @@ class _Run:
         self.energies: dict[int, RequestEnergy] = {}
         self.measured = self.residual = 0.0
         self.left = scenario.requests
+        self.there, self.back = (Way(scenario, number) for number in range(2))
+        self.coming: list[tuple[int, int, int, Event]] = []
+        self.happened = count()
         self.meters = [EngineMeter(str(engine)) for engine in range(scenario.models)]
         self.context = self.device.settings.context_tokens
         self.shared = self._tokens(400)
@@ -91,8 +97,9 @@ class _Run:
         next_poll_ns, next_turn_ns, next_usage_ns = 0, TURN_NS, USAGE_NS
         next_steps_ns = self._first_reading_ns(now_ns + 200 * MS)
         while self.left or any(one.end_ns is None for one in self.seen.values()):
-            now_ns = self.device.advance(min(next_poll_ns, next_steps_ns))
-            self._take_events()
+            next_event_ns = self.coming[0][0] if self.coming else NEVER_NS
+            now_ns = self.device.advance(min(next_poll_ns, next_steps_ns, next_event_ns))
+            self._take_events(now_ns)
             if now_ns == next_poll_ns:
                 self._poll(now_ns)
                 next_poll_ns += self.scenario.poll_ms * MS
@@ -124,7 +131,8 @@ class _Run:
     def _submit(self, engine: int, at_ns: int) -> None:
         self.left -= 1
         late = self.scenario.reload and self.left < self.scenario.requests // 2
-        prompt = self._tokens(round(self.random.lognormvariate(5.3, 0.8)) + 8)
+        length = round(self.random.lognormvariate(5.3, 0.8)) + 8
+        prompt = self._tokens(self.scenario.prompt_tokens or length)
         if self.scenario.prefix_cache:
             prompt = self.shared + prompt
         output = min(800, round(self.random.lognormvariate(5.2, 0.6)) + 4)
@@ -135,21 +143,26 @@ class _Run:
             output_tokens=output,
             finish_reason="length",
         )
-        key = self.device.submit(engine, submission, at_ns)
+        key = self.device.submit(engine, submission, self.there.end_ns(at_ns))
         streamed = self.random.random() < self.scenario.streamed
         self.seen[key] = Seen(submission, at_ns, streamed)
         self.ledger.begin(str(key), [self.domain], at_ns)
         self.meters[engine].begin(str(key), at_ns, streamed=streamed)
 
-    def _take_events(self) -> None:
+    def _take_events(self, now_ns: int) -> None:
+        """What has come by now, each at its own time."""
         for key, event in self.device.drain():
+            at_ns = self.back.end_ns(event.at_ns)
+            heappush(self.coming, (at_ns, next(self.happened), key, event))
+        while self.coming and self.coming[0][0] <= now_ns:
+            at_ns, _, key, event = heappop(self.coming)
             one = self.seen[key]
             if event.kind is EventKind.TOKEN and one.streamed:
-                one.arrivals.append(event.at_ns)
+                one.arrivals.append(at_ns)
             elif event.kind is EventKind.FINISHED:
-                self._end(key, one, event.at_ns)
+                self._end(key, one, at_ns)
                 if self.left:
-                    self._submit(key % self.scenario.models, event.at_ns)
+                    self._submit(key % self.scenario.models, at_ns)
 
     def _end(self, key: int, one: Seen, at_ns: int) -> None:
         one.end_ns = at_ns

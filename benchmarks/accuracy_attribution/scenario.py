@@ -31,6 +31,10 @@ class Scenario:
     """In the middle the clients turn to another model, which has to be loaded."""
     foreign_watts: float = 0.0
     """Others draw between 0 and so much; our share of the work is told once a second."""
+    prompt_tokens: int | None = None
+    """Of every prompt; None: about 200, more or less."""
+    held_up_ms: float = 0.0
+    """What carries requests and answers stands still for up to so long, about twice a second."""
     poll_ms: int = 50
     seed: int = 0
 
