@@ -2,10 +2,10 @@
 
 import random
 from array import array
-from heapq import heappop, heappush
-from itertools import count
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from heapq import heappop, heappush
+from itertools import count
 
 from benchmarks.accuracy_attribution.device import Device
 from benchmarks.accuracy_attribution.scenario import MS, Scenario

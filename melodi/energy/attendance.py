@@ -131,17 +131,20 @@ def _deeds(
 ) -> tuple[Deeds, Vector]:
     """What each did in its bin, and the steps of each table.
 
-    The first token is the prefill's: decoding gives the others.
+    The first token is the prefill's: the step that reads a prompt makes it, as others make theirs.
     """
     tables, first = guests.tables, guests.times[FIRST]
     tokens_in, prefill_rate, decode_rate, per_piece, _ = guests.counts
     prefill = prefill_rate * overlaps(guests.times[PREFILL], first, guests.length)
     decoding = overlaps(first, guests.times[END], guests.length)
     streamed = per_piece > 0
+    read = _read(guests)
+    made = read
     before = decode_rate * np.maximum(-first, 0.0)
     if streamed.any() or any(engines):
         seen_before, seen = guests.arrived
         came = np.maximum(seen - 1.0, 0.0) - np.maximum(seen_before - 1.0, 0.0)
+        made = np.where(streamed, seen - seen_before - came, read)
         steps = _steps(parts, came, streamed * decoding, unions)
         told = _told(parts, prefill, steps, unions, engines)
         steps += told
@@ -153,7 +156,7 @@ def _deeds(
         before = np.where(streamed, seen_before, before)
         present = np.where(streamed, seen - seen_before, decode) * (pace > 0)
         if told.any():
-            present += _read(guests) * tables.spread(told > 0) * ~streamed
+            present += read * tables.spread(told > 0) * ~streamed
         present = np.minimum(present, tables.spread(steps))
     else:
         decode = decode_rate * decoding
@@ -161,8 +164,8 @@ def _deeds(
     context = decode * (tokens_in + before + decode / 2)
     reading = present - np.minimum(present, decode)
     waiting = overlaps(guests.times[START], first, guests.length)
-    done = np.array((guests.tau, prefill, present, decode, context))
-    return Deeds(done, np.array((waiting, prefill, reading))), steps
+    done = np.array((guests.tau, prefill, present, made + decode, context))
+    return Deeds(done, np.array((waiting, prefill, reading, made))), steps
 
 
 def _mean(tables: Runs, values: Vector, some: Mask) -> Vector:

@@ -52,9 +52,9 @@ class ByTime:
 
 
 class ByTokens:
-    """By tokens: 0.1 x prefill tokens that were not cached + decoded tokens."""
+    """By tokens: 0.1 x prefill tokens that were not cached + output tokens."""
 
-    name, version, in_joules = "tokens", 2, False
+    name, version, in_joules = "tokens", 3, False
 
     def __init__(self, *, few: int = 0) -> None:
         self.few = few
@@ -69,7 +69,7 @@ class ByTokens:
 class BySteps:
     """The fixed cost of each engine step to those in it, the rest by own work, as fitted."""
 
-    name, version, few, in_joules = "steps", 2, 0, True
+    name, version, few, in_joules = "steps", 3, 0, True
 
     def __init__(self) -> None:
         self._costs = StepCosts()

@@ -8,7 +8,7 @@ import numpy as np
 
 from melodi.energy.bins import Bin
 from melodi.energy.columns import Vector
-from melodi.energy.work import CONTEXT, DECODED, PRESENT, READ, Prices
+from melodi.energy.work import CONTEXT, MADE, PRESENT, READ, Prices
 
 ROWS_KEPT = 400
 ROWS_NEEDED = 30
@@ -37,7 +37,7 @@ class StepCosts:
         if bin_.start_ns != self._run_end_ns:
             self._run.clear()
         self._run_end_ns = bin_.end_ns
-        self._run.append((steps, done[DECODED], done[CONTEXT], done[READ], active_joules))
+        self._run.append((steps, done[MADE], done[CONTEXT], done[READ], active_joules))
         self._rows[self._learned % ROWS_KEPT] = [sum(one) for one in zip(*self._run, strict=True)]
         self._learned += 1
         if self._learned >= ROWS_NEEDED and (

@@ -24,6 +24,8 @@ from melodi.energy.tally import (
 KINDS = ("gpu", "cpu", "dram", "platform")
 _QUALITIES = tuple(Quality)
 _SUMMED = KINDS[:3]
+ACTIVE_SUM, PREFILL_SUM = 1, 4
+"""Where these stand among the sums of all domains."""
 SENSOR_UNCERTAINTY = 0.05
 """Systematic error of the sensor itself where nothing better is known (MEASUREMENT: section 4)."""
 
@@ -119,23 +121,27 @@ def totals(
     policies: Sequence[tuple[str, int]],
     reasons: Reasons,
 ) -> Iterator[RequestEnergy]:
-    """Add the domains of each request up; prefill is unknown where no first token was seen.
+    """Add the domains of each request up; prefill is unknown where no first token was seen, and
+    where nothing was measured of it beside the rest: that it took no energy is not known.
 
     `policies` are names and versions, in the order of the tally's.
     """
     found = figures(tally, services, reasons)
     most = tally.divided.sum(axis=1).argmax(axis=0).tolist()
     names, domains = [one.name for one in tally.facts], _domains(tally, found, reasons)
+    sums = _sums(tally, found.table, footprint, services.first_seen)
+    unsplit = services.first_seen & np.isnan(sums[PREFILL_SUM]) & ~np.isnan(sums[ACTIVE_SUM])
+    bits = np.bitwise_or.reduce(found.reasons, axis=0) | unsplit * reasons.bits("prefill_unknown")
     energies = map(
         RequestEnergy,
         repeat(footprint.origin),
         repeat(footprint.name),
-        *_plain(_sums(tally, found.table, footprint, services.first_seen)),
+        *_plain(sums),
         repeat(footprint.uncertainty),
         (dict(zip(names, domains, strict=False)) for _ in repeat(None)),
         *zip(*(policies[one] for one in most), strict=True),
         map(_QUALITIES.__getitem__, found.ranks.max(axis=0).tolist()),
-        map(reasons.words, np.bitwise_or.reduce(found.reasons, axis=0).tolist()),
+        map(reasons.words, bits.tolist()),
     )
     served = services.served | (tally.sums[COVERED] > 0).any(axis=0)
     for energy, was_served in zip(energies, served.tolist(), strict=True):
@@ -158,8 +164,9 @@ def _domains(tally: Tally, found: Figures, reasons: Reasons) -> Iterator[DomainE
 def _sums(tally: Tally, table: Vector, footprint: Footprint, first_seen: Mask) -> Vector:
     """What each record says of all domains together, in the order of its fields."""
     energy, active, idle_share, load, *bounds, _ = table.sum(axis=1)
-    split = first_seen & ~np.isnan(active)
-    prefill = np.where(split, tally.sums[PREFILL].sum(axis=0), UNKNOWN)
+    prefill = tally.sums[PREFILL].sum(axis=0)
+    split = first_seen & ((prefill > 0) | (active == 0))
+    prefill = np.where(split & ~np.isnan(active), prefill, UNKNOWN)
     of_kinds = [
         table[0, places].sum(axis=0) if places else np.full_like(energy, UNKNOWN)
         for places in footprint.places

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-TIME, READ, PRESENT, DECODED, CONTEXT = range(5)
+TIME, READ, PRESENT, MADE, CONTEXT = range(5)
 """What a request does in a bin: ns in service, prompt tokens that it reads, engine steps that it is
-in, tokens decoded, and the sum over these of the tokens already in context."""
-EARLY = 3
+in, tokens it makes, and the sum over those after the first of the tokens already in context."""
+EARLY = 4
 """So many of them may be done before the first token."""
 Prices = tuple[float, float, float, float, float]
 """What a unit of each costs, or weighs."""

@@ -252,10 +252,8 @@ async def test_equal_requests_cost_the_same_though_most_of_them_waited(
         # By time the first would pay 0.4 of that and the last 1.6; what is late blurs it a little.
         assert record["active_joules"] == pytest.approx(true, rel=0.4)
         assert PREFILL_BY_STEPS in record["quality_reasons"]
-        assert 0 <= record["prefill_joules"] < record["active_joules"] / 4
+        assert 0 < record["prefill_joules"] < record["active_joules"] / 4
         assert record["time_to_first_token_seconds"] is None
-    # Where readings come late, steps that read a prompt are not told apart for each.
-    assert sum(one["prefill_joules"] for one in records) > 0
     idle = [one["idle_share_joules"] for one in records]
     assert max(idle) < 1.5 * min(idle)
     page = await asyncio.to_thread(daemon.runtime.store.page, RequestFilter())

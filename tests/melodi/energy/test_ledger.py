@@ -1,5 +1,7 @@
 """Bins wait for those in them, and divide what was measured among them."""
 
+from functools import partial
+
 import pytest
 from ledger_books import (
     GPU,
@@ -15,8 +17,10 @@ from ledger_books import (
 )
 
 from melodi.energy.bins import Interval, Span
-from melodi.energy.ledger import MAX_OPEN_NS, SILENCE_NS
+from melodi.energy.ledger import MAX_OPEN_NS, SILENCE_NS, Ledger
+from melodi.energy.policies import policies_for
 from melodi.energy.record import Quality
+from melodi.energy.work import Work
 
 
 def test_a_request_alone_gets_all_dynamic_energy_and_idle_for_its_time_only() -> None:
@@ -149,6 +153,42 @@ def test_prefill_and_decode_add_up_to_active_and_are_unknown_without_a_first_tok
     ).final["b"]
     assert unseen.prefill_joules is None
     assert unseen.decode_joules is None
+
+
+def test_a_first_token_costs_what_another_does_at_least() -> None:
+    """By tokens of which only those of the answer have a price: one of four was the prefill's."""
+    work = Work.of(
+        input_tokens=7,
+        cached_tokens=7,
+        output_tokens=4,
+        arrivals_ns=[START_NS + at * MS for at in (50, 90, 130, 170)],
+    )
+    seen = span("a", 0, 200, first_token_ns=START_NS + 50 * MS, work=work)
+    ledger = Ledger([facts()], policies=partial(policies_for, "tokens"), idle_watts={GPU: 0.0})
+    energy = run_all(ledger, bins_of([10_000_000] * 2), [seen]).final["a"]
+    assert energy.active_joules == pytest.approx(20.0)
+    assert energy.prefill_joules == pytest.approx(5.0)
+
+
+def test_a_prefill_in_which_nothing_was_drawn_is_unknown() -> None:
+    """The meter shows idle power while the prompt is read: that took joules that nobody saw."""
+    seen = span("a", 0, 200, first_token_ns=START_NS + 50 * MS)
+    ledger = ledger_with(idle_watts={GPU: 100.0})
+    energy = run_all(ledger, bins_of([10_000_000, 30_000_000]), [seen]).final["a"]
+    assert energy.active_joules == pytest.approx(20.0)
+    assert energy.prefill_joules is None
+    assert energy.decode_joules is None
+    assert "prefill_unknown" in energy.quality_reasons
+
+
+def test_a_request_that_drew_nothing_has_a_prefill_of_nothing() -> None:
+    """All of it was measured at idle power: its phases add up to the 0 that is told of both."""
+    seen = span("a", 0, 200, first_token_ns=START_NS + 50 * MS)
+    energy = run_all(ledger_with(idle_watts={GPU: 100.0}), bins_of([10_000_000] * 2), [seen]).final[
+        "a"
+    ]
+    assert (energy.active_joules, energy.prefill_joules, energy.decode_joules) == (0.0, 0.0, 0.0)
+    assert "prefill_unknown" not in energy.quality_reasons
 
 
 def test_a_request_that_was_never_served_gets_nothing() -> None:

@@ -1,5 +1,6 @@
 """Policies share what the simulator truly used, better the more they know."""
 
+from dataclasses import replace
 from functools import partial
 from statistics import median
 
@@ -19,9 +20,8 @@ def run(policy: str, *, clients: int, streamed: float = 1.0, **more: object) -> 
         requests=clients * 8,
         streamed=streamed,
         seed=3,
-        **more,  # type: ignore[arg-type]
     )
-    return drive(scenario, partial(policies_for, policy))
+    return drive(replace(scenario, **more), partial(policies_for, policy))  # type: ignore[arg-type]
 
 
 def error(outcome: Outcome) -> float:
@@ -74,6 +74,17 @@ def test_an_unknown_policy_is_named_with_the_known_ones() -> None:
     """The message says what to write."""
     with pytest.raises(ValueError, match="use auto, steps, tokens, time"):
         policies_for("equal")
+
+
+@pytest.mark.parametrize("held_up_ms", [0, 200])
+def test_reading_a_tiny_prompt_is_never_free(held_up_ms: float) -> None:
+    """Seven tokens among hundreds: their price and a step's may be fitted as 0 in all the noise."""
+    more = {"law": PowerLaw.CONCAVE, "slots": 2, "steps_told": True, "seed": 1}
+    outcome = run("auto", clients=8, streamed=0.0, prompt_tokens=7, held_up_ms=held_up_ms, **more)
+    told = {key: one for key, one in outcome.energies.items() if one.prefill_joules is not None}
+    assert len(told) > len(outcome.energies) / 2
+    for key, energy in told.items():
+        assert energy.prefill_joules > 0.2 * outcome.truths[key].true_prefill_joules
 
 
 def test_what_a_record_holds_are_plain_numbers() -> None:

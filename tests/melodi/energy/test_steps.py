@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from melodi.energy.bins import Bin
 from melodi.energy.columns import Vector
 from melodi.energy.steps import ROWS_NEEDED, StepCosts, non_negative_fit
-from melodi.energy.work import CONTEXT, DECODED, PRESENT, READ
+from melodi.energy.work import CONTEXT, MADE, PRESENT, READ
 
 COSTS = (2.6, 12e-3, 6e-6, 11.5e-3)
 
@@ -50,7 +50,7 @@ def bin_work(seed: int) -> Work:
 
 def joules(work: Work, costs: tuple[float, ...] = COSTS) -> float:
     fixed, decode, context, prefill = costs
-    own = decode * work.each[DECODED] + context * work.each[CONTEXT] + prefill * work.each[READ]
+    own = decode * work.each[MADE] + context * work.each[CONTEXT] + prefill * work.each[READ]
     return fixed * work.steps + float(own.sum())
 
 
@@ -76,7 +76,7 @@ def test_an_additive_cost_is_shared_exactly() -> None:
     """After enough bins the weights are the joules that each request truly caused."""
     work = bin_work(1_000)
     fixed = COSTS[0] * work.steps * work.each[PRESENT] / work.each[PRESENT].sum()
-    own = COSTS[1] * work.each[DECODED] + COSTS[2] * work.each[CONTEXT]
+    own = COSTS[1] * work.each[MADE] + COSTS[2] * work.each[CONTEXT]
     own += COSTS[3] * work.each[READ]
     assert weights(taught(200), work) == pytest.approx(fixed + own, rel=1e-5)
 

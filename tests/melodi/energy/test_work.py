@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from melodi.energy.attendance import attendances
 from melodi.energy.bins import Bin, Interval, Span
 from melodi.energy.roster import Roster
-from melodi.energy.work import CONTEXT, DECODED, PRESENT, READ, Work, held_up_ns
+from melodi.energy.work import CONTEXT, MADE, PRESENT, READ, Work, held_up_ns
 
 SERVICE = Interval(1_000, 11_000)
 COUNTS = st.integers(0, 500)
@@ -23,7 +23,7 @@ class Done:
     """What one request did in a stretch of time."""
 
     prefill: float
-    decode: float
+    made: float
     context: float
     present: float
 
@@ -53,7 +53,7 @@ def within(*works: Work, start: int, end: int, first_ns: int | None = None) -> l
         return [Done(0.0, 0.0, 0.0, 0.0)] * len(works)
     (group,), deeds = attendances(guests, [None])
     assert group.counted
-    columns = deeds.done[[READ, DECODED, CONTEXT, PRESENT]]
+    columns = deeds.done[[READ, MADE, CONTEXT, PRESENT]]
     assert columns[-1].max() <= group.steps
     return [Done(*one) for one in columns.T.tolist()]
 
@@ -68,7 +68,7 @@ def within(*works: Work, start: int, end: int, first_ns: int | None = None) -> l
 def test_cutting_a_service_into_stretches_loses_no_token(
     prompt: int, output: int, arrivals: list[int], cuts: list[int], seen: bool
 ) -> None:
-    """All prefill tokens and all but the first output token, whatever the cuts."""
+    """All prefill tokens and all output tokens, whatever the cuts."""
     one = Work.of(input_tokens=prompt, cached_tokens=0, output_tokens=output, arrivals_ns=arrivals)
     first_ns = arrivals[0] if arrivals and seen else None
     edges = sorted({0, 13_000, *cuts})
@@ -76,7 +76,7 @@ def test_cutting_a_service_into_stretches_loses_no_token(
         within(one, start=start, end=end, first_ns=first_ns)[0] for start, end in pairwise(edges)
     ]
     assert sum(part.prefill for part in parts) == pytest.approx(prompt)
-    assert sum(part.decode for part in parts) == pytest.approx(output - 1)
+    assert sum(part.made for part in parts) == pytest.approx(output)
 
 
 def test_cached_prompt_tokens_cost_nothing() -> None:
@@ -87,10 +87,10 @@ def test_cached_prompt_tokens_cost_nothing() -> None:
 
 
 def test_streamed_tokens_are_where_they_arrived() -> None:
-    """Three pieces in the stretch: three tokens, one of them the prefill's."""
+    """Three pieces in the stretch: three tokens, the first of them the prefill's."""
     (tokens,) = within(work(), start=0, end=4_001, first_ns=2_000)
     assert tokens.present == pytest.approx(3, rel=1e-3)
-    assert tokens.decode == 2
+    assert tokens.made == 3
     assert tokens.prefill == pytest.approx(100)
 
 
@@ -104,23 +104,23 @@ def test_unseen_tokens_are_spread_and_tell_no_steps() -> None:
     """Without a stream there is nothing to count steps by."""
     (tokens,) = within(work(arrivals_ns=()), start=6_000, end=11_000)
     assert tokens.present == 0
-    assert tokens.decode == pytest.approx(5, abs=0.6)
+    assert tokens.made == pytest.approx(5, abs=0.6)
 
 
 def test_unseen_tokens_keep_the_pace_of_the_streams_beside_them() -> None:
     """Whoever decodes is in every step, so it got as many tokens as the stream did."""
     hurried = work(arrivals_ns=[2_000, *range(2_500, 7_000, 500), 11_000], output_tokens=11)
     stream, unseen = within(hurried, work(arrivals_ns=()), start=4_000, end=6_000, first_ns=2_000)
-    assert stream.decode == 4
-    assert unseen.decode == pytest.approx(4)
+    assert stream.made == 4
+    assert unseen.made == pytest.approx(4)
 
 
 def test_who_must_have_waited_was_not_in_every_step() -> None:
-    """Four tokens in a service of nine of the stream's: in no stretch more than its own pace."""
+    """Four tokens in a service of ten of the stream's: in no stretch more than its own pace."""
     waited = work(output_tokens=4, arrivals_ns=())
     stream, unseen = within(work(), waited, start=0, end=12_000, first_ns=2_000)
-    assert stream.decode == pytest.approx(9)
-    assert unseen.decode == pytest.approx(3)
+    assert stream.made == pytest.approx(10)
+    assert unseen.made == pytest.approx(4)
 
 
 def test_the_prompt_was_read_just_before_the_first_token() -> None:
