@@ -22,6 +22,12 @@ from melodi.simulator.laws import PowerLaw
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "measuring.md"
 SEEDS = (1, 2, 3)
 CLIENTS = (1, 4, 16, 64)
+HELD_UP: dict[str, dict[str, object]] = {
+    "streamed": {},
+    "whole": {"streamed": 0.0},
+    "whole, Ollama's durations": {"streamed": 0.0, "phases_told_by": "ollama"},
+    "whole, vLLM's durations": {"streamed": 0.0, "phases_told_by": "vllm"},
+}
 PROMISES = ("bounds hold / width", "exclusive hold", "residual")
 INTRODUCTION = """
 Written by `python -m benchmarks.accuracy_attribution --write`; seeds {seeds}; sensors polled at
@@ -126,6 +132,10 @@ def cases(law: PowerLaw) -> dict[str, Scenario]:
             for read in ("", ", steps read")
         },
         "another model is loaded in the middle, 4": scenario(law, 4, reload=True, queue_told=True),
+        **{
+            f"alone, held up for up to 0.3 s, {words}": scenario(law, 1, held_up_ms=300, **more)
+            for words, more in HELD_UP.items()
+        },
         "two models side by side, 8 each": scenario(law, 16, models=2),
         "two models side by side, 15 and 1": scenario(law, 16, models=2, uneven=True),
     }

@@ -12,6 +12,7 @@ from benchmarks.accuracy_attribution.scenario import MS, Scenario
 from benchmarks.accuracy_attribution.way import Way
 from collectors.base import Reading
 from melodi.clock import NS_PER_SECOND
+from melodi.daemon.service import service_of
 from melodi.energy.bins import Interval, Span
 from melodi.energy.ledger import MAX_OPEN_NS, SILENCE_NS, Ledger
 from melodi.energy.policies import Policy
@@ -20,6 +21,7 @@ from melodi.energy.total import RequestEnergy
 from melodi.energy.usage import Usage
 from melodi.energy.work import Work
 from melodi.inference.engine_meter import EngineMeter
+from melodi.inference.timeline import RequestTimeline
 from melodi.sampling.meters import EnergyCurve
 from melodi.simulator.jobs import Event, EventKind, Submission, Truth
 
@@ -181,7 +183,9 @@ class _Run:
         load = Interval(one.sent_ns, truth.ready_ns) if truth.ready_ns > one.sent_ns else None
         backend, model = str(key % self.scenario.models), one.submission.model
         service = Interval(start_ns, at_ns)
-        span = Span(str(key), service, first_ns, load, work, backend, model)
+        span: Span | None = Span(str(key), service, first_ns, load, work, backend, model)
+        if self.scenario.phases_told_by and not one.streamed:
+            span = service_of(told(key, one, truth, backend, kind=self.scenario.phases_told_by))
         self.ledger.end(str(key), span)
 
     def _poll(self, at_ns: int) -> None:
@@ -223,3 +227,28 @@ class _Run:
         self.energies |= {int(key): energy for key, energy in closing.final.items()}
         self.measured += sum(one.measured_joules for one in closing.minutes)
         self.residual += sum(one.residual_joules for one in closing.minutes)
+
+
+def told(key: int, one: Seen, truth: Truth, backend: str, *, kind: str) -> RequestTimeline:
+    """A whole answer with the durations that a backend of that kind tells in it."""
+    started_ns, first_ns, ended_ns = truth.service_start_ns, truth.first_token_ns, truth.end_ns
+    assert started_ns is not None
+    assert first_ns is not None
+    assert ended_ns is not None
+    return RequestTimeline(
+        id=str(key),
+        backend=backend,
+        backend_kind=kind,
+        model=one.submission.model,
+        wall_ns=one.sent_ns,
+        sent_ns=one.sent_ns,
+        end_ns=one.end_ns,
+        reached=True,
+        input_tokens=truth.prompt_tokens,
+        cached_input_tokens=truth.cached_tokens,
+        output_tokens=truth.output_tokens,
+        load_seconds=(truth.ready_ns - truth.arrival_ns) / NS_PER_SECOND,
+        queue_seconds=(started_ns - truth.ready_ns) / NS_PER_SECOND,
+        prefill_seconds=(first_ns - started_ns) / NS_PER_SECOND,
+        decode_seconds=(ended_ns - first_ns) / NS_PER_SECOND,
+    )

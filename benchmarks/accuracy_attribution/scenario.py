@@ -23,6 +23,8 @@ class Scenario:
     """Whether the engine's step counter is read once a second, as vLLM's is."""
     queue_told: bool = False
     """Whether the backend tells how long a request waited, as Ollama does."""
+    phases_told_by: str = ""
+    """The kind of backend as which it tells how long each whole answer's phases took; "": none."""
     models: int = 1
     """Engines side by side on the device, each with a model and its share of the clients."""
     uneven: bool = False

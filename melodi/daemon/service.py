@@ -36,7 +36,7 @@ def service_of(timeline: RequestTimeline) -> Span | None:
     first_ns = timeline.first_token_ns
     if first_ns is not None:
         first_ns = min(max(first_ns, start_ns), end_ns)
-    load = _load(timeline, start_ns)
+    load, late_ns = _load(timeline, start_ns), 0
     work = Work.of(
         input_tokens=timeline.input_tokens,
         cached_tokens=timeline.cached_input_tokens,
@@ -46,11 +46,12 @@ def service_of(timeline: RequestTimeline) -> Span | None:
     if phases is not None and not are_shown(timeline.chunk_ns, made_in_ns=phases.decoding_ns):
         work = None if work is None else work.unseen
         first_ns, end_ns = phases.first_ns, phases.end_ns
+        late_ns = phases.late_ns
     elif work is not None and not work.is_seen:
         # All of it came in one piece: that is when it was sent, not when it was made.
         first_ns = None
     service, model = Interval(start_ns, end_ns), timeline.model or ""
-    return Span(timeline.id, service, first_ns, load, work, timeline.backend, model)
+    return Span(timeline.id, service, first_ns, load, work, timeline.backend, model, late_ns)
 
 
 def _loaded(timeline: RequestTimeline, end_ns: int) -> Span | None:
@@ -78,6 +79,8 @@ class _Phases:
     first_ns: int
     """When its first token was made."""
     end_ns: int
+    late_ns: int
+    """How long it was on the way, there and back: what it took beyond what the backend tells."""
 
     @property
     def decoding_ns(self) -> int:
@@ -92,14 +95,16 @@ def _phases(timeline: RequestTimeline, end_ns: int) -> _Phases | None:
     prefill_ns, decode_ns = _ns(timeline.prefill_seconds), _ns(timeline.decode_seconds)
     if prefill_ns is None or decode_ns is None:
         return None
+    told_ns = _waited_ns(timeline) + prefill_ns + decode_ns
+    late_ns = max(0, end_ns - timeline.sent_ns - told_ns)
     if timeline.backend_kind == "ollama":
         start_ns = max(timeline.sent_ns, end_ns - prefill_ns - decode_ns)
-        return _Phases(start_ns, max(start_ns, end_ns - decode_ns), end_ns)
+        return _Phases(start_ns, max(start_ns, end_ns - decode_ns), end_ns, late_ns)
     if timeline.queue_seconds is None:
         return None
     start_ns = min(timeline.sent_ns + _waited_ns(timeline), end_ns)
     first_ns = min(start_ns + prefill_ns, end_ns)
-    return _Phases(start_ns, first_ns, min(first_ns + decode_ns, end_ns))
+    return _Phases(start_ns, first_ns, min(first_ns + decode_ns, end_ns), late_ns)
 
 
 def _waited_ns(timeline: RequestTimeline) -> int:

@@ -80,6 +80,8 @@ class Span:
     backend: str = ""
     model: str = ""
     """Requests of one model on one backend share its steps, and wait for one load."""
+    late_ns: int = 0
+    """How far its service, as long as it was told to be, may lie from where it was placed."""
 
     @property
     def parts(self) -> tuple[Interval, ...]:

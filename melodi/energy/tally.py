@@ -99,6 +99,8 @@ class Services:
     """Whether its first token was seen."""
     served: Mask
     """Whether it was in service at all, or waited for a load."""
+    late_ns: Times
+    """How far each may lie from where it was placed."""
 
     @classmethod
     def of(cls, spans: Sequence[Span], *, heard_ns: Sequence[int | None] = ()) -> "Services":
@@ -111,7 +113,8 @@ class Services:
         if heard_ns:
             heard = np.array([[-1 if one is None else one] for one in heard_ns])
             end_ns = np.maximum(start_ns, np.minimum(end_ns, heard))
-        return cls(start_ns, end_ns, np.array(load_ns), np.array(first_seen), served)
+        late_ns = np.array([one.late_ns for one in spans])
+        return cls(start_ns, end_ns, np.array(load_ns), np.array(first_seen), served, late_ns)
 
     @property
     def length_ns(self) -> Times:
@@ -229,12 +232,15 @@ def _load_joules(tally: Tally, services: Services, known: Mask) -> Vector:
 def _most_unseen(tally: Tally, services: Services) -> Vector:
     """What may have been used while nobody measured; unknown where there is no telling.
 
-    An edge may lie a half-width away, so bins are missed for that much on both sides.
+    An edge may lie a half-width away, so bins are missed for that much on both sides. Of a service
+    that may lie elsewhere so much was in other bins as it may have been shifted beyond that.
     """
     around = tally.marks
     before_ns = around[FIRST_START] - (services.start_ns - around[FIRST_HALF])
     after_ns = services.end_ns + around[LAST_HALF] - around[LAST_END]
+    elsewhere_ns = services.late_ns - np.minimum(around[FIRST_HALF], around[LAST_HALF])
     unseen_ns = tally.sums[LOST] + np.maximum(0, before_ns) + np.maximum(0, after_ns)
+    unseen_ns += np.maximum(0, elsewhere_ns)
     watts = tally.of_facts(lambda one: UNKNOWN if one.max_watts is None else one.max_watts)
     unseen = np.where(unseen_ns == 0, 0.0, watts * unseen_ns / NS_PER_SECOND)
     return np.where(tally.marks[SEEN] > 0, unseen, UNKNOWN)

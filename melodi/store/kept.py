@@ -128,6 +128,7 @@ _BIN = ("domain", "gap_ns", "length_ns", "energy_uj", "gap_uj", "half_ns", "reas
 _REQUEST = (
     *("domains", "sent_ns", "start_ns", "length_ns", "first_known", "first_ns"),
     *("load_ns", "load_length_ns", "served_by", "input", "prefill", "output", "arrivals"),
+    "late_ns",
 )
 
 
@@ -207,6 +208,7 @@ def _request_columns(requests: Sequence[KeptRequest], words: _Words) -> dict[str
                 0 if work is None else work.prefill_tokens,
                 0 if work is None else work.output_tokens,
                 len(seen_ns),
+                span.late_ns,
             )
         )
     return _columns("request", _REQUEST, rows) | {"arrivals_us": np.concatenate(arrivals)}
@@ -219,8 +221,9 @@ def _requests(
     place = 0
     for id_, row in zip(ids, rows, strict=True):
         domains, sent_ns, start_ns, length_ns, first_known, first_ns = row[:6]
-        load_ns, load_length_ns, served_by, given, prefill, output, arrived = row[6:]
+        load_ns, load_length_ns, served_by, given, prefill, output, arrived, late_ns = row[6:]
         start_ns, load_ns = start_ns + sent_ns, load_ns + sent_ns
+        backend, model = words[served_by]
         seen_us = columns["arrivals_us"][place : place + arrived]
         place += arrived
         work = None
@@ -233,7 +236,9 @@ def _requests(
             sent_ns + first_ns if first_known else None,
             None if load_length_ns == UNKNOWN else Interval(load_ns, load_ns + load_length_ns),
             work,
-            *words[served_by],
+            backend,
+            model,
+            late_ns,
         )
         yield KeptRequest(span, sent_ns, words[domains])
 

@@ -44,6 +44,14 @@ def test_vllm_tells_when_a_whole_answer_was_made() -> None:
     assert span.first_token_ns == SENT_NS + round(4.5 * SECOND)
 
 
+@pytest.mark.parametrize("kind", ["ollama", "vllm"])
+def test_what_nobody_tells_of_was_the_way_and_the_service_may_lie_elsewhere(kind: str) -> None:
+    """Of 10 s the backend tells of 6.5 s: by the other 3.5 s it may have been earlier or later."""
+    told = service_of(timeline(backend_kind=kind, **TOLD, **TOKENS))
+    assert told.late_ns == round(3.5 * SECOND)
+    assert service_of(timeline(backend_kind=kind)).late_ns == 0
+
+
 def test_a_stream_that_was_held_up_is_known_by_what_vllm_tells() -> None:
     """All of it came within a tenth of a second, after two seconds of decoding."""
     held = arrivals_s(9.9, 9.92, 9.95, 9.98, 10)

@@ -191,6 +191,21 @@ def test_a_request_that_drew_nothing_has_a_prefill_of_nothing() -> None:
     assert "prefill_unknown" not in energy.quality_reasons
 
 
+def test_a_service_that_may_lie_elsewhere_may_have_used_more() -> None:
+    """Placed where 40 J were, but up to 300 ms off: the bins beside it have 20 J more."""
+    placed = span("a", 300, 700, late_ns=300 * MS)
+    bins = bins_of([0, 10_000_000, 10_000_000, *[10_000_000] * 4, 0, 0])
+    ledger = ledger_with(facts(max_watts=100.0), idle_watts={GPU: 0.0})
+    energy = run_all(ledger, bins, [placed]).final["a"]
+    assert energy.energy_joules == pytest.approx(40.0)
+    assert energy.high_joules >= 60.0
+    assert energy.exclusive_high_joules >= 60.0
+    sure = run_all(
+        ledger_with(facts(max_watts=100.0), idle_watts={GPU: 0.0}), bins, [span("a", 300, 700)]
+    ).final["a"]
+    assert sure.high_joules == pytest.approx(40.0)
+
+
 def test_a_request_that_was_never_served_gets_nothing() -> None:
     """A refused request has no energy, and says why."""
     ledger = ledger_with(idle_watts={GPU: 0.0})

@@ -65,6 +65,7 @@ def requests(draw: st.DrawFn) -> KeptRequest:
         work,
         draw(st.sampled_from(["", "ollama"])),
         draw(st.sampled_from(["", "tiny"])),
+        draw(LONG),
     )
     domains = draw(st.sampled_from([(), ("gpu:a",), ("gpu:a", "package:0")]))
     return KeptRequest(span, sent_ns, domains)
