@@ -19,9 +19,9 @@ from benchmarks.sampler import bare
 from benchmarks.sampler.world import STILL_SECONDS, WAVE_SECONDS, ZONES, sleep_until
 from melodi.clock import SystemClock
 from melodi.config import Api, BackendSettings, Collectors, Database, Sampling, Settings
-from melodi.daemon.bookkeeper import Bookkeeper
 from melodi.daemon.serve import Served, served
-from melodi.sampling.station import Sample
+from melodi.sampling.reader import Pass
+from melodi.sampling.station import Station
 from melodi.serving import run, spare_what_stays
 
 READING = ("melodi-nvml", "melodi-rapl", "melodi-meters")
@@ -30,6 +30,8 @@ LOOKING = "melodi-watch"
 """The thread that looks for new meters: often at first, once a minute at rest."""
 LATENESS: list[tuple[int, int]] = []
 """When a beat was told of, and how late it was, in ns."""
+FEEDING: dict[int, int] = {}
+"""CPU time that feeding curves took of each thread that does not sample, in ns, by its ident."""
 
 
 def counters(root: Path) -> dict[str, int]:
@@ -58,13 +60,28 @@ def cpu_ns() -> dict[str, int]:
 
 def watch_lateness() -> None:
     """Note how late each beat was."""
-    on_sample = Bookkeeper.on_sample
+    take = Station.take
 
-    def noting(self: Bookkeeper, sample: Sample) -> None:
-        LATENESS.append((time.monotonic_ns(), sample.late_ns))
-        on_sample(self, sample)
+    def noting(self: Station, one: Pass) -> None:
+        LATENESS.append((time.monotonic_ns(), one.late_ns))
+        take(self, one)
 
-    Bookkeeper.on_sample = noting  # type: ignore[method-assign]
+    Station.take = noting  # type: ignore[method-assign]
+
+
+def watch_feeding() -> None:
+    """Note what feeding takes of other threads than those that sample."""
+    feed = Station.feed
+
+    def noting(self: Station) -> None:
+        thread = threading.current_thread()
+        began_ns = time.thread_time_ns()
+        feed(self)
+        if thread.name not in READING:
+            took_ns = time.thread_time_ns() - began_ns
+            FEEDING[threading.get_ident()] = FEEDING.get(threading.get_ident(), 0) + took_ns
+
+    Station.feed = noting  # type: ignore[method-assign]
 
 
 def percentile(values: list[int], part: float) -> float:
@@ -81,12 +98,14 @@ async def measure(daemon: Served, root: Path, origin_ns: int, seconds: float) ->
     totals = {name: curve.edges[-1].total_uj for name, curve in curves.items()}
     await asyncio.to_thread(sleep_until, origin_ns, WAVE_SECONDS)
     sampler, threads, began_ns = daemon.runtime.sampler, cpu_ns(), time.monotonic_ns()
+    feeding_ns = sum(FEEDING.values())
     others, process, traffic = sampler.cpu_seconds, time.process_time(), daemon.runtime.traffic
     passing = traffic.used.cpu_seconds
     await asyncio.to_thread(sleep_until, origin_ns, WAVE_SECONDS + seconds)
     ended_ns = time.monotonic_ns()
     spent = {name: ns - threads[name] for name, ns in cpu_ns().items()}
     looking_ns = spent.pop(LOOKING, 0)
+    feeding_ns = sum(FEEDING.values()) - feeding_ns
     bare_ns = sum(spent.pop(name, 0) for name in bare.NAMES)
     others, process = sampler.cpu_seconds - others, time.process_time() - process
     passing = traffic.used.cpu_seconds - passing
@@ -102,6 +121,7 @@ async def measure(daemon: Served, root: Path, origin_ns: int, seconds: float) ->
         "beats": len(late),
         "looking_ms": looking_ns / 1e6,
         "sampling_ratio": sum(spent.values()) / 1e9 / length,
+        "feeding_ratio": feeding_ns / 1e9 / length,
         "bare_ratio": bare_ns / 1e9 / length,
         "child_ratio": others / length,
         "process_ratio": (process + passing) / length,
@@ -133,6 +153,7 @@ async def main() -> None:
         ],
     )
     watch_lateness()
+    watch_feeding()
     pynvml.nvmlInit()
     load = load_on(port)
     assert load.stdin is not None

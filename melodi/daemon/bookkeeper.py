@@ -39,7 +39,10 @@ log = structlog.get_logger(__name__)
 
 
 class Bookkeeper:
-    """Owns the ledger. Takes timelines (a Recorder) and samples from any thread without waiting."""
+    """Owns the ledger. Takes timelines (a Recorder) and samples from any thread without waiting.
+
+    `feed` has all that the meters have read told to `on_sample`, before bins are closed.
+    """
 
     def __init__(
         self,
@@ -49,6 +52,7 @@ class Bookkeeper:
         clock: Clock,
         metrics: Metrics,
         backends: Backends,
+        feed: Callable[[], None],
     ) -> None:
         self._ledger = ledger
         self._delivery = delivery
@@ -56,6 +60,7 @@ class Bookkeeper:
         self._clock = clock
         self._metrics = metrics
         self._backends = backends
+        self._feed = feed
         self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._lock = threading.Lock()  # of ledger, outbox and keeper
         self._begun: list[RequestTimeline] = []
@@ -139,7 +144,9 @@ class Bookkeeper:
             return self._pending.unstored(request_id)
         if pending.composed is None:
             self._asked_ns = self._clock.monotonic_ns()
+            self._feed()
             with self._lock:
+                self._take_in()
                 energy = self._outbox.final.get(request_id) or self._ledger.preview(
                     request_id, self._asked_ns
                 )
@@ -197,11 +204,14 @@ class Bookkeeper:
 
         Gives whether there is more to close.
         """
+        closes = last or self._is_time_to_close(now_ns)
+        if closes:
+            self._feed()
         with self._lock:
             self._take_in()
             due = last or self._outbox.is_due(now_ns, busy=self._delivery.is_behind)
         self._spool_begun()
-        if not (due or self._is_time_to_close(now_ns)):
+        if not (due or closes):
             return False
         closing = self._close(now_ns)
         if due or (not closing.more and self._is_urgent()):
@@ -216,9 +226,10 @@ class Bookkeeper:
 
     def _is_urgent(self) -> bool:
         """Whether somebody waits for what is final, or nothing else is going on."""
-        if self._running == 0 and self._outbox.is_all_final:
-            return True
-        return any(self._pending[name].final is not None for name in self._outbox.final)
+        with self._lock:
+            if self._running == 0 and self._outbox.is_all_final:
+                return True
+            return any(self._pending[name].final is not None for name in self._outbox.final)
 
     def _close(self, now_ns: int) -> Closing:
         """Close some of the bins that can be closed."""
@@ -226,9 +237,9 @@ class Bookkeeper:
             offset_ns = self._clock.wall_ns() - self._clock.monotonic_ns()
             closing = self._ledger.advance(now_ns, wall_offset_ns=offset_ns, most=BINS_A_TURN)
             self._outbox.close(closing)
+            self._keeper.close(closing.bins)
             self.idle_watts = self._ledger.idle_watts
         self._closed_ns = 0 if closing.more else now_ns
-        self._keeper.close(closing.bins)
         self._metrics.ledger.add(closing.minutes)
         return closing
 
@@ -237,6 +248,7 @@ class Bookkeeper:
 
         Whoever asks for a record finds it in the outbox until it has been made.
         """
+        self._spool_begun()  # of those that `preview` took in meanwhile
         with self._lock:
             provisional = self._ledger.posted(self._outbox.changed(now_ns))
         records = self._delivery.records(provisional, self._outbox.final)

@@ -134,6 +134,7 @@ class Runtime:
             clock=self.clock,
             metrics=self.metrics,
             backends=self.backends_known,
+            feed=lambda: self.sampler.feed(),  # noqa: PLW0108  it is not there yet
         )
 
     def _sampler(

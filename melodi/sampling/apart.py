@@ -21,8 +21,9 @@ log = structlog.get_logger(__name__)
 class ApartSampler(Sampling):
     """Feeds the curves from a process that reads the meters, and starts it anew when it ends.
 
-    `probes` is what `process` said at first. `on_sample` and `on_change` are called in the thread
-    that listens; what has changed counts once `follow` is called with it.
+    `probes` is what `process` said at first. `on_sample` is called in the thread that feeds the
+    curves, `on_change` in the one that listens; what has changed counts once `follow` is called
+    with it.
     """
 
     def __init__(

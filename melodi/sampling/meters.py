@@ -1,5 +1,7 @@
 """Turns one domain's readings into an energy curve: cumulative joules with an edge per change."""
 
+from collections.abc import Callable
+
 from collectors.base import Domain, Measure, Reading
 from collectors.counter import Counter, GapReason
 from melodi.clock import NS_PER_SECOND
@@ -16,19 +18,27 @@ STALL_NS = NS_PER_SECOND
 class EnergyCurve:
     """The energy of one domain since its meter was opened; never falls, keeps its latest edges.
 
-    One thread feeds it. Others may ask at any time: `edges` only grows, until a shorter list
-    takes its place.
+    One thread at a time feeds it. Others may ask at any time: `edges` only grows, until a shorter
+    list takes its place. `renew` is called before each answer: it feeds what has been read and
+    not been fed yet.
     """
 
-    def __init__(self, domain: Domain) -> None:
+    def __init__(self, domain: Domain, *, renew: Callable[[], object] = lambda: None) -> None:
         self.domain = domain
-        self.edges = Edges()
+        self.renew = renew
+        self._edges = Edges()
         self._counter = _counter_of(domain)
         self._anew: tuple[int, str] | None = None
         self._polled_ns: int | None = None
         self._power_uw: int | None = None
         self._stalled = False
         self._unshown_fj = 0
+
+    @property
+    def edges(self) -> Edges:
+        """Its latest edges, after all that has been read by now."""
+        self.renew()
+        return self._edges
 
     def feed(self, reading: Reading) -> Bin | None:
         """Take a reading, in order of time; gives the bin that it completes, if any."""
@@ -120,9 +130,9 @@ class EnergyCurve:
         self, at_ns: int, half_width_ns: int, energy_uj: int | None, reason: str | None = None
     ) -> Bin | None:
         stalled, self._stalled = self._stalled, False
-        last = self.edges.last
+        last = self._edges.last
         if last is None:
-            self.edges.append(Edge(at_ns, half_width_ns, 0))
+            self._edges.append(Edge(at_ns, half_width_ns, 0))
             return None
         total_uj, unmeasured_ns, stalls = last.total_uj, last.unmeasured_ns, last.stalls
         if energy_uj is None:
@@ -132,9 +142,9 @@ class EnergyCurve:
             total_uj += energy_uj
             if stalled:
                 stalls, reason = stalls + 1, reason or "stall"
-        self.edges.append(Edge(at_ns, half_width_ns, total_uj, unmeasured_ns, stalls))
-        if len(self.edges) > 2 * EDGES_KEPT:
-            self.edges = self.edges.latest(EDGES_KEPT)
+        self._edges.append(Edge(at_ns, half_width_ns, total_uj, unmeasured_ns, stalls))
+        if len(self._edges) > 2 * EDGES_KEPT:
+            self._edges = self._edges.latest(EDGES_KEPT)
         widest_ns = max(half_width_ns, last.half_width_ns)
         # In the order of its fields: a class that is given names makes a dictionary of them.
         return Bin(self.domain.name, last.at_ns, at_ns, energy_uj, total_uj, widest_ns, reason)

@@ -42,6 +42,7 @@ class Stations:
         wanted = {one.name: one.domains for one in probes if one.domains}
         gone = [self._stations.pop(name) for name in self._stations.keys() - wanted.keys()]
         for one in gone:
+            one.feed()
             self._left |= one.curves
         for name, domains in wanted.items():
             if name not in self._stations:
@@ -61,6 +62,11 @@ class Stations:
         station = self._stations.get(one.collector)
         if station is not None:
             station.take(one)
+
+    def feed(self) -> None:
+        """Feed the curves all that has been read."""
+        for one in self:
+            one.feed()
 
 
 class Sampling(ABC):
@@ -84,6 +90,10 @@ class Sampling(ABC):
     def faults(self) -> list[str]:
         """What does not work at present, in words; empty: all is well."""
 
+    def feed(self) -> None:
+        """Bring all curves up to date, and tell what came of it; any thread may."""
+        self._stations.feed()
+
     @property
     def cpu_seconds(self) -> float:
         """CPU time of other processes that read for it."""
@@ -101,7 +111,7 @@ class Sampling(ABC):
 
 
 class Sampler(Sampling):
-    """Reads the collectors of `probes`; `on_sample` is called in the collectors' threads.
+    """Reads the collectors of `probes`; `on_sample` is called in the thread that feeds the curves.
 
     Tests call `beat` themselves and need no thread.
     """

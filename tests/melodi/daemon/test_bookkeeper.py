@@ -108,6 +108,7 @@ class Desk:
             clock=self.clock,
             metrics=metrics,
             backends=cast(Backends, OneDomain()),
+            feed=lambda: None,
         )
         self._total_uj = 0
 

@@ -121,7 +121,7 @@ async def test_the_power_around_a_request_is_told_in_steps(
     known = [one["mean_watts"] for one in series["points"] if one["mean_watts"] is not None]
     assert max(known) > min(known) > 0
     curve = daemon.runtime.sampler.curves[DEVICE]
-    curve.edges = curve.edges.latest(1)
+    curve._edges = curve.edges.latest(1)
     async with api.get(f"/v1/requests/{record.id}/power") as answer:
         found = await answer.json()
     assert found["domains"] is None
