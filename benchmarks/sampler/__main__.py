@@ -47,9 +47,10 @@ than a driver: what the calls into a real one cost is not in here. The mean numb
 that ran or wanted to was {before:.1f} before and {after:.1f} after: where it is above that of the
 processors, others were in the way, and lateness is theirs.
 
-The second line is as MELODI reads by default. "Sampling" is CPU time of the threads that read and
-feed the curves, in the daemon; "reading process" is that of the child, all of it. "Lost" is what
-the counters gained in the wave, read beside MELODI, less what the curves did, over all twelve.
+The second line is as MELODI reads by default. "Sampling" is CPU time of the daemon's threads that
+read, or hear from the process that does; "feeding" is what its other threads take to make energy
+curves of what was read; "reading process" is CPU time of the child, all of it. "Lost" is what the
+counters gained in the wave, read beside MELODI, less what the curves did, over all twelve.
 "Bare loop" is the same calls and reads, as often, in two threads beside MELODI's that do nothing
 else; it is in "whole daemon" too.
 Looking for new meters is not in "sampling": it is done often at first and once a minute at rest,
@@ -139,27 +140,28 @@ def peer(python: Path, name: str, seconds: float, root: Path, origin_ns: int) ->
 def ours(library: Path, seconds: float) -> tuple[list[list[str]], list[list[str]]]:
     """The table's rows, and those of the targets."""
     rows, lost_uj, looking_ms = [], 0, 0.0
-    ratios: dict[Case, float] = {}
-    bare: dict[Case, float] = {}
+    found: dict[Case, dict[str, Any]] = {}
     for case in CASES:
         one = figures(library, seconds, partial(subject, seconds, case))
         if one["faults"]:
             sys.exit(f"{case}: {one['faults']}")
         lost_uj += lost_of(one)
         looking_ms = max(looking_ms, one["looking_ms"])
-        ratios[case], bare[case] = one["sampling_ratio"], one["bare_ratio"]
+        found[case] = one
         rows.append(row(case, seconds, one))
         print(rows[-1], file=sys.stderr, flush=True)
     gpu_hertz, _, mode = TARGET_CASE
-    beyond = ratios[TARGET_CASE] - TARGET_RATIO
+    one = found[TARGET_CASE]
+    sampling, feeding, bare = (one[f"{name}_ratio"] for name in ("sampling", "feeding", "bare"))
     return rows, [
         target(
             f"sampling at {gpu_hertz} Hz in a {mode}",
-            f"{beyond + TARGET_RATIO:.2%}",
+            f"{sampling:.2%}",
             "<= 1.00%",
-            beyond,
+            sampling - TARGET_RATIO,
         ),
-        ["times the bare loop", f"{ratios[TARGET_CASE] / bare[TARGET_CASE]:.2f}", "", ""],
+        ["times the bare loop", f"{sampling / bare:.2f}", "", ""],
+        ["times the bare loop, with feeding", f"{(sampling + feeding) / bare:.2f}", "", ""],
         target("lost, all of the above", f"{lost_uj} uJ", "0 uJ", lost_uj),
         ["looking for meters in a wave", f"{looking_ms:.0f} ms", "", ""],
     ]
@@ -175,6 +177,7 @@ def row(case: Case, seconds: float, one: dict[str, Any]) -> list[str]:
         f"{gpu_hertz} / {cpu_hertz} Hz",
         mode,
         f"{one['sampling_ratio']:.2%}",
+        f"{one['feeding_ratio']:.2%}",
         f"{one['bare_ratio']:.2%}" if mode == "thread" else "",
         f"{one['child_ratio']:.2%}" if mode == "process" else "",
         f"{one['late_p50_ms']:.2f} / {one['late_p99_ms']:.2f}",
@@ -212,8 +215,14 @@ def main() -> None:
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
     before = os.getloadavg()[0]
-    headings = ["GPUs / CPUs read at", "in a", "sampling", "bare loop", "reading process"]
-    headings += ["late p50 / p99 ms", "beats/s", "lost", "whole daemon, requests"]
+    headings = ["GPUs / CPUs read at", "in a", "sampling", "feeding", "bare loop"]
+    headings += [
+        "reading process",
+        "late p50 / p99 ms",
+        "beats/s",
+        "lost",
+        "whole daemon, requests",
+    ]
     with tempfile.TemporaryDirectory() as folder:
         library = compile_stub(Path(folder))
         rows, targets = ours(library, options.seconds)

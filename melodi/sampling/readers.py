@@ -22,9 +22,7 @@ class _Run:
 
     def __init__(self, reader: Reader, deliver: Callable[[Pass], None]) -> None:
         self.reader = reader
-        self._is_asked_to_stop = False
-        self._stopped = threading.Lock()
-        self._stopped.acquire()
+        self._stopped = threading.Event()
         self._thread = threading.Thread(
             target=reader.run,
             args=[self._stopped, deliver],
@@ -36,15 +34,13 @@ class _Run:
     def has_died(self) -> bool:
         """It ended and nobody asked it to."""
         started = self._thread.ident is not None
-        return started and not self._thread.is_alive() and not self._is_asked_to_stop
+        return started and not self._thread.is_alive() and not self._stopped.is_set()
 
     def start(self) -> None:
         self._thread.start()
 
     def ask_to_stop(self) -> None:
-        if not self._is_asked_to_stop:
-            self._is_asked_to_stop = True
-            self._stopped.release()
+        self._stopped.set()
 
     def close(self, seconds: float) -> None:
         """Close what it reads, once it has ended; what hangs is left behind, open."""

@@ -108,8 +108,9 @@ class Desk:
             clock=self.clock,
             metrics=metrics,
             backends=cast(Backends, OneDomain()),
-            feed=lambda: None,
+            feed=self._feed,
         )
+        self._unfed: list[Sample] = []
         self._total_uj = 0
 
     @property
@@ -137,23 +138,32 @@ class Desk:
         timeline.status = Status.OK
         self.books.end(timeline)
 
+    def read(self) -> None:
+        """Read the meter after 100 ms; the books hear of it when they ask."""
+        start_ns = self.clock.monotonic_ns()
+        self.clock.advance(TENTH_NS)
+        self._total_uj += WATTS * TENTH_NS // 1_000
+        bin_ = Bin(
+            domain=PACKAGE,
+            start_ns=start_ns,
+            end_ns=start_ns + TENTH_NS,
+            energy_uj=WATTS * TENTH_NS // 1_000,
+            total_uj=self._total_uj,
+            half_width_ns=0,
+        )
+        no: Any = ()
+        self._unfed.append(Sample("rapl", late_ns=0, missed=0, bins=(bin_,), failures=no))
+
     def pass_time(self, tenths: int) -> None:
         """Read the meter and turn the books every 100 ms."""
         for _ in range(tenths):
-            start_ns = self.clock.monotonic_ns()
-            self.clock.advance(TENTH_NS)
-            self._total_uj += WATTS * TENTH_NS // 1_000
-            bin_ = Bin(
-                domain=PACKAGE,
-                start_ns=start_ns,
-                end_ns=start_ns + TENTH_NS,
-                energy_uj=WATTS * TENTH_NS // 1_000,
-                total_uj=self._total_uj,
-                half_width_ns=0,
-            )
-            no: Any = ()
-            self.books.on_sample(Sample("rapl", late_ns=0, missed=0, bins=(bin_,), failures=no))
+            self.read()
             self.books._turn(self.clock.monotonic_ns())
+
+    def _feed(self) -> None:
+        unfed, self._unfed = self._unfed, []
+        for sample in unfed:
+            self.books.on_sample(sample)
 
 
 @pytest.fixture
@@ -226,6 +236,63 @@ async def test_bins_close_together_unless_somebody_asks(desk: Desk) -> None:
         closed.append(desk.closed_joules)
     assert len(set(closed[10:20])) == 3
     assert len(set(closed[20:])) == 10
+
+
+def test_what_is_shown_of_a_request_holds_all_that_was_read_by_then(desk: Desk) -> None:
+    """Whoever asks first, after a time when nobody did, need not wait for the books' next turn."""
+    one = desk.begin()
+    desk.pass_time(10)
+    before = desk.books.preview(one.id)
+    desk.read()
+    desk.end(one)
+    shown = desk.books.preview(one.id)
+    assert before is not None
+    assert shown is not None
+    assert (before.energy_joules or 0) == pytest.approx(WATTS * 1.0)
+    assert shown.energy_joules == pytest.approx(WATTS * 1.1)
+
+
+def test_a_request_that_was_shown_before_it_was_written_has_its_begin_line_first(
+    desk: Desk,
+) -> None:
+    """Whoever asks may take it in between two turns of the books."""
+    spooled: list[str] = []
+    desk.books._spool.write = lambda lines: spooled.extend(one.id for one in lines)  # type: ignore[method-assign]
+    one = desk.begin()
+    desk.end(one)
+    advance = desk.books._ledger.advance
+
+    def asked_meanwhile(*args: Any, **more: Any) -> Any:
+        nonlocal two
+        if two is None:
+            two = desk.begin()
+            desk.end(two)
+            desk.books._take_in()  # as `preview` does, with the lock held
+        return advance(*args, **more)
+
+    two: RequestTimeline | None = None
+    desk.books._ledger.advance = asked_meanwhile  # type: ignore[method-assign]
+    written = desk.writer.submit
+    early: list[str] = []
+
+    def submit(batch: Any) -> Any:
+        early.extend(one.id for one in batch.records if one.id not in spooled)
+        return written(batch)
+
+    desk.writer.submit = submit  # type: ignore[method-assign]
+    desk.pass_time(20)
+    assert two is not None
+    assert {id_ for id_, _ in desk.writer.written} == {one.id, two.id}
+    assert early == []
+
+
+def test_the_books_close_on_all_that_was_read_before_the_stop(desk: Desk) -> None:
+    """The last turn asks the meters' threads once more."""
+    desk.books.start()
+    for _ in range(6):
+        desk.read()
+    desk.books.stop(0)
+    assert desk.closed_joules == pytest.approx(WATTS * 0.6)
 
 
 def test_final_records_are_written_at_once_where_nothing_runs(desk: Desk) -> None:
