@@ -1,6 +1,6 @@
 """The role of a collector, and the values it deals in."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -98,7 +98,7 @@ class Failure:
 class Readings:
     """What one pass over a collector's domains gave."""
 
-    values: tuple[Reading, ...]
+    values: Sequence[Reading]
     failures: tuple[Failure, ...] = ()
 
 

@@ -1,25 +1,26 @@
 """Domains that are read one by one: opens each, and makes one pass over all."""
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Protocol, TypeVar, overload
 
 from collectors.base import Domain, Failure, Reading, Readings
 from collectors.errors import CollectorError, ReadFailed
 
-Told = TypeVar("Told")
+Told = tuple[int, int, int]
+"""The device's number, with the times in ns before and after it was asked."""
 
 
-class Meter(Protocol[Told]):
+class Meter(Protocol):
     """One domain of a collector that can be read by itself, in two steps.
 
-    `ask` asks the device and raises nothing: what it gives may be a fault, and it is `reading`
-    that raises ReadFailed for it.
+    `ask` asks the device, and gives why it could not be read instead of raising it. `reading`
+    says what it told; any thread may ask for that, later too.
     """
 
     @property
     def domain(self) -> Domain: ...
 
-    def ask(self) -> Told: ...
+    def ask(self) -> Told | ReadFailed: ...
 
     def reading(self, told: Told) -> Reading: ...
 
@@ -44,19 +45,48 @@ def open_each(
     return opened, tuple(errors)
 
 
-def read_each(meters: Sequence[Meter[Told]]) -> Readings:
+def read_each(meters: Sequence[Meter]) -> Readings:
     """One pass over `meters`; raises ReadFailed where not one of them could be read.
 
-    All are asked before any answer is looked at: they are read within a shorter time, and the
-    interpreter's lock, which each question lets go of, changes hands less often.
+    Readings are made of the answers when somebody asks for them: who reads has little time, and
+    many passes are looked at together.
     """
-    values: list[Reading] = []
+    answers = [meter.ask() for meter in meters]
+    told: list[tuple[Meter, Told]] = []
     failures: list[Failure] = []
-    for meter, told in [(meter, meter.ask()) for meter in meters]:
-        try:
-            values.append(meter.reading(told))
-        except ReadFailed as error:
-            failures.append(Failure(meter.domain.name, error))
-    if not values:
+    for meter, answer in zip(meters, answers, strict=True):
+        if isinstance(answer, ReadFailed):
+            failures.append(Failure(meter.domain.name, answer))
+        else:
+            told.append((meter, answer))
+    if not told:
         raise failures[0].error
-    return Readings(tuple(values), tuple(failures))
+    return Readings(_Made(told), tuple(failures))
+
+
+class _Made(Sequence[Reading]):
+    """Readings that are made when they are asked for, and anew each time."""
+
+    __slots__ = ("_told",)
+
+    def __init__(self, told: Sequence[tuple[Meter, Told]]) -> None:
+        self._told = told
+
+    def __len__(self) -> int:
+        return len(self._told)
+
+    def __iter__(self) -> Iterator[Reading]:
+        return (meter.reading(told) for meter, told in self._told)
+
+    @overload
+    def __getitem__(self, place: int) -> Reading: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> tuple[Reading, ...]: ...
+
+    def __getitem__(self, place: int | slice) -> Reading | tuple[Reading, ...]:
+        return tuple(self)[place]
+
+    def __reduce__(self) -> tuple[type[tuple[Reading, ...]], tuple[tuple[Reading, ...]]]:
+        """In another process there are no meters to make them."""
+        return tuple, (tuple(self),)

@@ -7,6 +7,7 @@ from typing import Any
 from collectors.base import Conditions, Domain, Kind, Measure, NowNs, Reading
 from collectors.errors import ReadFailed
 from collectors.frozen import Stillness
+from collectors.meters import Told
 from collectors.nvml_conditions import ConditionSensors
 from collectors.nvml_processes import BusyProcesses, memory_by_pid
 from collectors.nvml_sensors import LOST_REMEDY, PATIENCE, choose_sensors
@@ -20,9 +21,6 @@ _STILL_NS = 2_000_000_000
 _FROZEN = "shows the same value over and over while its utilisation moves: the sensor is stuck"
 _STUCK = "counts no energy though the GPU draws power: its counter is stuck"
 _FROZEN_REMEDY = "it counts again once the value moves; if it stays stuck, reset the GPU"
-
-Told = tuple[int, int | Exception, int]
-"""The driver's answer or its error, with the times before and after in ns."""
 
 
 class Gpu:
@@ -68,34 +66,34 @@ class Gpu:
     def is_lost(self) -> bool:
         return self._handle is None
 
-    def ask(self) -> Told:
+    def ask(self) -> Told | ReadFailed:
         """Ask the driver, once the GPU is found again where it was lost."""
-        before_ns = self._now_ns()
         try:
             if self._handle is None:
                 self._find_again()
-                before_ns = self._now_ns()
-            value: int | Exception = self._read()
-        except (self._nvml.NVMLError, ReadFailed) as error:
-            value = error
-        return before_ns, value, self._now_ns()
+            before_ns = self._now_ns()
+            value = self._read()
+            after_ns = self._now_ns()
+            self._failed_in_a_row = 0
+            if value != self._value:
+                self._value, self._moved_ns = value, after_ns
+            elif after_ns - self._moved_ns >= _STILL_NS:
+                self._doubt()
+            if not self._counts:
+                self._check_plausible(value)
+        except ReadFailed as error:
+            return error
+        except self._nvml.NVMLError as error:
+            return self._failed(error)
+        return before_ns, value, after_ns
 
     def reading(self, told: Told) -> Reading:
-        """Energy where there is a counter, else power; or ReadFailed."""
+        """Energy where there is a counter, else power."""
         before_ns, value, after_ns = told
-        if isinstance(value, Exception):
-            raise value if isinstance(value, ReadFailed) else self._failed(value) from value
         half_width_ns = (after_ns - before_ns) // 2
         at_ns = before_ns + half_width_ns
-        self._failed_in_a_row = 0
-        if value != self._value:
-            self._value, self._moved_ns = value, at_ns
-        elif at_ns - self._moved_ns >= _STILL_NS:
-            self._doubt()
         if self._counts:
             return Reading(self.domain.name, at_ns, half_width_ns, value * 1_000)
-        if self._is_implausible(value):
-            raise ReadFailed(f"{self.domain.name}: {value / 1_000:g} W is far above its limit")
         return Reading(self.domain.name, at_ns, half_width_ns, None, value * 1_000)
 
     def conditions(self) -> Conditions | None:
@@ -134,12 +132,14 @@ class Gpu:
         except self._nvml.NVMLError:  # nobody knows, and the counter did answer
             return False
 
-    def _is_implausible(self, power_mw: int) -> bool:
-        limit_watts = self._limit_watts
-        return limit_watts is not None and power_mw / 1_000 > _IMPLAUSIBLE * limit_watts
+    def _check_plausible(self, power_mw: int) -> None:
+        """Raise ReadFailed where the power is more than the GPU can draw."""
+        watts, limit_watts = power_mw / 1_000, self._limit_watts
+        if limit_watts is not None and watts > _IMPLAUSIBLE * limit_watts:
+            raise ReadFailed(f"{self.domain.name}: {watts:g} W is far above its limit")
 
     def _failed(self, error: Exception) -> ReadFailed:
-        """What to raise for `error`; lets go of a handle that is dead or fails on and on."""
+        """What to give for `error`; lets go of a handle that is dead or fails on and on."""
         self._failed_in_a_row += 1
         if self._failed_in_a_row >= PATIENCE or getattr(error, "value", None) in _dead_codes(
             self._nvml

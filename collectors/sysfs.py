@@ -7,11 +7,9 @@ from pathlib import Path
 
 from collectors.base import Domain, Measure, NowNs, Reading
 from collectors.errors import NotPermitted, ReadFailed
+from collectors.meters import Told
 
 _RETRY_NS = 1_000_000_000
-Told = tuple[int, bytes | OSError, int]
-"""What the file held, or why it could not be read, with the times before and after in ns."""
-
 _RETRIED = "it is looked for again every second"
 
 
@@ -53,20 +51,23 @@ class FileMeter:
             raise self._failed(error) from error
         self.value()
 
-    def ask(self) -> Told:
-        """Read the file."""
+    def ask(self) -> Told | ReadFailed:
+        """Read the file, which is closed where it holds no number."""
         before_ns = self._now_ns()
         try:
             descriptor = self._reopen() if self._descriptor is None else self._descriptor
-            content: bytes | OSError = os.pread(descriptor, 32, 0)
-        except OSError as error:
-            content = error
-        return before_ns, content, self._now_ns()
+            value = int(os.pread(descriptor, 32, 0))
+        except (OSError, ValueError) as error:
+            self.close()
+            return self._failed(error)
+        after_ns = self._now_ns()
+        if value < 0:
+            return self._failed(ValueError(f"{value} is no energy and no power"))
+        return before_ns, value, after_ns
 
     def reading(self, told: Told) -> Reading:
-        """What the file said; raises as `value` does."""
-        before_ns, content, after_ns = told
-        value = self._number(content)
+        """What the file said."""
+        before_ns, value, after_ns = told
         half_width_ns = (after_ns - before_ns) // 2
         at_ns = before_ns + half_width_ns
         if self._counts:
@@ -75,25 +76,16 @@ class FileMeter:
 
     def value(self) -> int:
         """The number now; raises ReadFailed where the file is away or gives none."""
-        return self._number(self.ask()[1])
+        told = self.ask()
+        if isinstance(told, ReadFailed):
+            raise told
+        return told[1]
 
     def close(self) -> None:
         if self._descriptor is not None:
             with contextlib.suppress(OSError):  # what it led to may be gone already
                 os.close(self._descriptor)
             self._descriptor = None
-
-    def _number(self, content: bytes | OSError) -> int:
-        try:
-            if isinstance(content, OSError):
-                raise content
-            value = int(content)
-        except (OSError, ValueError) as error:
-            self.close()
-            raise self._failed(error) from error
-        if value < 0:
-            raise self._failed(ValueError(f"{value} is no energy and no power"))
-        return value
 
     def _reopen(self) -> int:
         now_ns = self._now_ns()
