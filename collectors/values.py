@@ -12,6 +12,6 @@ def value(*, kw_only: bool = False) -> Callable[[type[_Class]], type[_Class]]:
     """A slotted dataclass that nobody may change, which mypy sees to.
 
     A dataclass frozen at run time sets each of its fields by a call, and takes three times as
-    long to make: a tenth of all that a beat takes.
+    long to make: once a tenth of all that a beat took.
     """
     return dataclass(slots=True, kw_only=kw_only, unsafe_hash=True)
