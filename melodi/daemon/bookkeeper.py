@@ -62,7 +62,9 @@ class Bookkeeper:
         self._backends = backends
         self._feed = feed
         self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        self._lock = threading.Lock()  # of ledger, outbox and keeper
+        self._lock = (
+            threading.Lock()
+        )  # of ledger, outbox and keeper: who holds it may empty the inbox
         self._begun: list[RequestTimeline] = []
         self._running = 0
         self._outbox = Outbox(clock.monotonic_ns())

@@ -276,7 +276,7 @@ def test_who_is_taken_in_between_two_steps_of_a_turn_has_a_begin_line_before_a_r
     monkeypatch.setattr(desk.books._ledger, "advance", after_another)
     monkeypatch.setattr(desk.writer, "submit", noting)
     monkeypatch.setattr(
-        desk.books._spool, "write", lambda lines: said.extend(["begin"] * len(lines))
+        desk.books._delivery.spool, "write", lambda lines: said.extend(["begin"] * len(lines))
     )
     desk.pass_time(1)
     assert said == ["begin", "row"]
