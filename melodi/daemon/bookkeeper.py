@@ -62,9 +62,8 @@ class Bookkeeper:
         self._backends = backends
         self._feed = feed
         self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        self._lock = (
-            threading.Lock()
-        )  # of ledger, outbox and keeper: who holds it may empty the inbox
+        # Of ledger, outbox and keeper: who holds it may empty the inbox.
+        self._lock = threading.Lock()
         self._begun: list[RequestTimeline] = []
         self._running = 0
         self._outbox = Outbox(clock.monotonic_ns())
@@ -206,14 +205,15 @@ class Bookkeeper:
 
         Gives whether there is more to close.
         """
-        closes = last or self._is_time_to_close(now_ns)
+        with self._lock:
+            due = last or self._outbox.is_due(now_ns, busy=self._delivery.is_behind)
+        closes = due or self._is_time_to_close(now_ns)
         if closes:
             self._feed()
         with self._lock:
             self._take_in()
-            due = last or self._outbox.is_due(now_ns, busy=self._delivery.is_behind)
         self._spool_begun()
-        if not (due or closes):
+        if not closes:
             return False
         closing = self._close(now_ns)
         if due or (not closing.more and self._is_urgent()):

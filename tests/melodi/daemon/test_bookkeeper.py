@@ -241,6 +241,27 @@ async def test_bins_close_together_unless_somebody_asks(desk: Desk) -> None:
     assert len(set(closed[20:])) == 10
 
 
+def test_no_bins_are_closed_before_the_meters_are_asked(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever they are closed for: else who reads must feed, in a thread that is to rest."""
+    advance = desk.books._ledger.advance
+    unfed: list[int] = []
+
+    def noting(*args: Any, **more: Any) -> Any:
+        unfed.append(len(desk._unfed))
+        return advance(*args, **more)
+
+    monkeypatch.setattr(desk.books._ledger, "advance", noting)
+    for _ in range(20):
+        one = desk.begin()
+        desk.begin()
+        desk.pass_time(3)
+        desk.end(one)
+    assert len(unfed) > 10
+    assert set(unfed) == {0}
+
+
 def test_what_is_shown_of_a_request_holds_all_that_was_read_by_then(desk: Desk) -> None:
     """Whoever asks first, after a time when nobody did, need not wait for the books' next turn."""
     one = desk.begin()
