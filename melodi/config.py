@@ -95,6 +95,14 @@ class Database(Section):
     """As SQLAlchemy writes it; the default is the SQLite file `$XDG_DATA_HOME/melodi/melodi.db`."""
 
 
+class Gateway(Section):
+    """How the traffic of all backends passes."""
+
+    processes: int = Field(default=2, ge=1, le=64)
+    """How many processes pass it on, each with clients of its own; one passes some 10,000 pieces
+    of streams a second."""
+
+
 class Sampling(Section):
     """How often meters are read; they count on between two reads, so no joule is missed."""
 
@@ -193,6 +201,7 @@ class Settings(BaseSettings):
     """The name under which this machine's records are stored."""
     api: Api = Api()
     database: Database = Field(default_factory=Database)
+    gateway: Gateway = Gateway()
     sampling: Sampling = Sampling()
     collectors: Collectors = Collectors()
     attribution: Attribution = Attribution()

@@ -110,7 +110,9 @@ class Runtime:
         )
         self.dispatcher = Dispatcher(self.engines, clock)
         self.telling = Telling(self.books)
-        self.traffic = Traffic(self.engines, self.telling, clock)
+        self.traffic = Traffic(
+            self.engines, self.telling, clock, processes=settings.gateway.processes
+        )
         self._introduce(domains)
 
     def _bookkeeper(self, spool: Spool) -> Bookkeeper:

@@ -1,4 +1,4 @@
-"""The process that passes traffic on: what becomes of requests when a process stops or dies."""
+"""The processes that pass traffic on: what becomes of requests when one stops or dies."""
 
 import asyncio
 import os
@@ -35,6 +35,13 @@ def passers(daemon: int) -> Sequence[psutil.Process]:
     return [one for one in children if "melodi.gateway.child" in one.cmdline()]
 
 
+def has_clients(process: psutil.Process, url: str) -> bool:
+    """Whether the process has accepted connections to this address."""
+    port = int(url.rpartition(":")[2])
+    connections = process.net_connections("tcp")
+    return any(one.status == "ESTABLISHED" and one.laddr.port == port for one in connections)
+
+
 async def stream(session: aiohttp.ClientSession, url: str, *, tokens: int) -> tuple[str, bytes]:
     """One answer, and the id of its record."""
     body = BODY | {"max_tokens": tokens, "min_tokens": tokens}
@@ -44,10 +51,10 @@ async def stream(session: aiohttp.ClientSession, url: str, *, tokens: int) -> tu
 
 
 @one_kind
-async def test_when_it_dies_its_requests_have_ended_and_the_next_client_is_served(
+async def test_when_all_die_their_requests_have_ended_and_the_next_client_is_served(
     daemon: Served,
 ) -> None:
-    """A stream is cut and recorded so; readiness says why until there is another process."""
+    """A stream is cut and recorded so; readiness says why until there are others."""
     runtime, url = daemon.runtime, daemon.gateway_urls["sim"]
     async with aiohttp.ClientSession() as session:
         body = BODY | {"max_tokens": 2_000, "min_tokens": 2_000}
@@ -55,9 +62,10 @@ async def test_when_it_dies_its_requests_have_ended_and_the_next_client_is_serve
             assert answer.status == 200
             name = answer.headers["X-Melodi-Request-Id"]
             await answer.content.readany()
-            (first,) = passers(os.getpid())
+            first = passers(os.getpid())
             await until(lambda: runtime.books.in_flight)
-            first.kill()
+            for one in first:
+                one.kill()
             with pytest.raises(aiohttp.ClientError):
                 await answer.read()
         await until(lambda: any("has ended (exit code -9)" in one for one in runtime.faults()))
@@ -67,10 +75,40 @@ async def test_when_it_dies_its_requests_have_ended_and_the_next_client_is_serve
         assert record.duration_seconds is not None
         name, text = await stream(session, url, tokens=3)
         assert text.endswith(b"[DONE]\n\n")
-    assert runtime.faults() == []
     assert (await runtime.final(name, PATIENCE_SECONDS)).status is Status.OK
-    (second,) = passers(os.getpid())
-    assert second.pid != first.pid
+    await until(lambda: not runtime.faults())
+    second = passers(os.getpid())
+    assert len(second) == len(first) == runtime.settings.gateway.processes
+    assert {one.pid for one in second}.isdisjoint(one.pid for one in first)
+
+
+@one_kind
+async def test_when_one_dies_the_streams_of_the_others_go_on(daemon: Served) -> None:
+    """Some of many streams are cut, the others whole, and each has the record that it deserves."""
+    runtime, url = daemon.runtime, daemon.gateway_urls["sim"]
+    async with aiohttp.ClientSession() as session:
+        passing: list[asyncio.Task[tuple[str, bytes]]] = []
+
+        async def everybody_is_busy() -> bool:
+            passing.append(asyncio.create_task(stream(session, url, tokens=300)))
+            await until(lambda: runtime.books.in_flight == len(passing))
+            return all(has_clients(one, url) for one in passers(os.getpid()))
+
+        while not await everybody_is_busy():
+            assert len(passing) < 100
+        passers(os.getpid())[0].kill()
+        await until(runtime.faults)
+        name, text = await stream(session, url, tokens=3)
+        assert text.endswith(b"[DONE]\n\n")
+        ended = await asyncio.gather(*passing, return_exceptions=True)
+    whole = {one[0] for one in ended if not isinstance(one, BaseException)}
+    cut = [one for one in ended if isinstance(one, aiohttp.ClientError)]
+    assert whole
+    assert cut
+    assert len(whole) + len(cut) == len(passing)
+    await until(lambda: runtime.books.in_flight == 0)
+    for one in whole | {name}:
+        assert (await runtime.final(one, PATIENCE_SECONDS)).status is Status.OK
 
 
 @one_kind
@@ -136,13 +174,15 @@ async def test_a_daemon_that_stands_still_holds_up_no_stream(tmp_path: Path) -> 
 async def test_it_ends_with_its_daemon_and_not_before(tmp_path: Path) -> None:
     """Signals for the whole group of a terminal or a service are left to the daemon."""
     with simulator() as backend, running_daemon(settle(tmp_path, backend)) as (process, _):
-        (passer,) = passers(process.pid)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            passer.send_signal(number)
-        with pytest.raises(psutil.TimeoutExpired):
-            passer.wait(0.2)
+        passing = passers(process.pid)
+        for one in passing:
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                one.send_signal(number)
+            with pytest.raises(psutil.TimeoutExpired):
+                one.wait(0.2)
         process.kill()
-        passer.wait(PATIENCE_SECONDS)
+        for one in passing:
+            one.wait(PATIENCE_SECONDS)
 
 
 async def test_a_killed_daemon_leaves_its_address_at_once_and_its_streams_their_grace(
@@ -151,7 +191,7 @@ async def test_a_killed_daemon_leaves_its_address_at_once_and_its_streams_their_
     """So that the next daemon may begin while the last answers of this one still pass."""
     with simulator() as backend, running_daemon(settle(tmp_path, backend)) as (process, urls):
         address = urls[1].removeprefix("http://")
-        (passer,) = passers(process.pid)
+        passing = passers(process.pid)
         body = BODY | {"max_tokens": 100, "min_tokens": 100}
         async with (
             aiohttp.ClientSession() as session,
@@ -160,9 +200,10 @@ async def test_a_killed_daemon_leaves_its_address_at_once_and_its_streams_their_
             await answer.content.readany()
             process.kill()
             await until(lambda: is_free(address))
-            assert passer.is_running()
+            assert any(one.is_running() for one in passing)
             assert (await answer.read()).endswith(b"[DONE]\n\n")
-        passer.wait(PATIENCE_SECONDS)
+        for one in passing:
+            one.wait(PATIENCE_SECONDS)
 
 
 def is_free(address: str) -> bool:
