@@ -29,7 +29,7 @@ from melodi.store.queries import BadQuery
 from melodi.store.records import RecordStore
 
 _CHUNK_BYTES = 1 << 18
-_START = "import os; os.setpgid(0, 0); os.nice(10); from melodi.api.apart import main; main()"
+_START = "import os; os.setpgid(0, 0); os.nice(19); from melodi.api.apart import main; main()"
 """Gives way before it imports anything. Of its own is the group of processes alone, so that Ctrl-C
 passes it by: where Linux groups tasks by session, niceness counts within a session only."""
 _BAD_QUERY = 2
