@@ -261,7 +261,8 @@ class Bookkeeper:
         self._delivery.write(records, minutes=minutes, kept=kept)
 
     def _spool_begun(self) -> None:
-        new, self._begun = self._begun, []
+        with self._lock:
+            new, self._begun = self._begun, []
         self._delivery.begin(new)
 
     def _take_in(self) -> None:
