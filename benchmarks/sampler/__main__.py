@@ -42,7 +42,7 @@ Written by `python -m benchmarks.sampler --peers --write` on {processors} proces
 {python}. Eight GPUs (the real binding over a stand-in for the driver, counters renewed every
 100 ms) and four RAPL zones (files that another process writes) draw a wave for {seconds:g} s, while
 API and gateways answer clients as fast as they can: the API in the process that samples, the
-gateways, as always, in one of their own. A stand-in answers faster
+gateways, as always, in processes of their own. A stand-in answers faster
 than a driver: what the calls into a real one cost is not in here. The mean number of processes
 that ran or wanted to was {before:.1f} before and {after:.1f} after: where it is above that of the
 processors, others were in the way, and lateness is theirs.
