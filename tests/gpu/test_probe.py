@@ -12,6 +12,7 @@ import pynvml
 import pytest
 from nvml_stub import SOURCE, Call, NvmlStub, compile_stub, in_real_time
 
+from benchmarks.gpu.pack import pack
 from benchmarks.gpu.probe.__main__ import run
 from benchmarks.gpu.probe.card import NotTold, bus_id_of, card_at
 from benchmarks.gpu.probe.load import StubMachine
@@ -126,6 +127,50 @@ def test_a_copy_of_the_folder_runs_anywhere(library: Path, tmp_path: Path) -> No
     assert ended.returncode == 0
     assert found_in(tmp_path / "found")["sensors"]["energy"]["window"]
     assert found_in(tmp_path / "found")["watched"]["doubt"] is None
+
+
+def test_packed_into_one_file_it_runs_anywhere(library: Path, tmp_path: Path) -> None:
+    """One file is carried to another machine; its exit code says whether all was done."""
+    pack(tmp_path / "probe.pyz")
+    for limit, code in (("240", 0), ("15", 1)):
+        options = ["--out", "found", "--stub", library, "--limit", limit]
+        ended = subprocess.run(
+            [sys.executable, "probe.pyz", *options], cwd=tmp_path, check=False, timeout=60
+        )
+        assert ended.returncode == code
+    assert found_in(tmp_path / "found")["cold_idle_mw"]
+
+
+TORCH = """
+bfloat16 = float32 = None
+def randn(*size, device, dtype): return size
+def empty_like(like): return like
+def mm(left, right, out): pass
+"""
+KERNELS = """
+import sys
+sys.path.insert(0, "probe.pyz")
+from probe.load import TorchMachine
+machine = TorchMachine("cpu")
+machine.open_load()
+machine.start(0.2, 20.0)
+print(machine.finish().kernels)
+machine.close()
+"""
+
+
+def test_packed_into_one_file_it_finds_what_runs_kernels(tmp_path: Path) -> None:
+    """The process that works is started from the same file, with the torch that is there."""
+    pack(tmp_path / "probe.pyz")
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "torch.py").write_text(TORCH)
+    told = subprocess.check_output(
+        [sys.executable, "-c", KERNELS],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "site")},
+        timeout=60,
+    )
+    assert int(told) > 0
 
 
 CUDA = """

@@ -96,5 +96,10 @@ def save(found: dict[str, Any], out: Path) -> None:
     (out / "probe.md").write_text(page(found))
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """The probe as a program."""
     sys.exit(main())
+
+
+if __name__ == "__main__":
+    command()

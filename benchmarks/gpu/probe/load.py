@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+import os
 import random
 import select
 import subprocess
@@ -67,15 +68,19 @@ class TorchMachine:
     """Kernels in a process of their own, on a CUDA device, or on the CPU to try this out."""
 
     def __init__(self, device: str, *, python: str = sys.executable) -> None:
-        self._command = [python, __file__, device]
+        self._command = [python, "-m", __name__, device]
         self._process: subprocess.Popen[str] | None = None
 
     now_ns = staticmethod(time.monotonic_ns)
     sleep = staticmethod(time.sleep)
 
     def open_load(self) -> None:
+        # Where this package is, be it a folder or packed into a file.
+        root = Path(__file__).parents[__name__.count(".")]
+        path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
         self._process = subprocess.Popen(
             self._command,
+            env=os.environ | {"PYTHONPATH": path},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
