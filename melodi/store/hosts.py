@@ -96,9 +96,11 @@ class HostStore:
 
 def lock_host(connection: sa.Connection, host: str) -> Counts:
     """The host's counts, its row locked until the transaction ends; it is made where missing."""
+    # Not its name, though it would stay the same: SQLite reads all rows that refer to a key
+    # which is written.
     statement = dialect.insert(hosts).values(name=host)
     statement = statement.on_conflict_do_update(
-        index_elements=["name"], set_={"name": statement.excluded.name}
+        index_elements=["name"], set_={"last_seq": hosts.c.last_seq}
     )
     counts = (hosts.c.last_seq, hosts.c.last_writer, hosts.c.last_batch)
     return connection.execute(statement.returning(*counts)).one()

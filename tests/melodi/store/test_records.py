@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -219,6 +220,29 @@ def test_batches_of_any_size_are_written_with_few_statements(
     for count in range(1, 71):
         add(store, *(make_record(number) for number in range(count)))
     assert len(seen) < 25
+
+
+def test_what_a_batch_takes_does_not_grow_with_what_is_stored(sqlite_url: str) -> None:
+    """By the instructions that SQLite runs for it: it reads no table from begin to end."""
+    engine = open_engine(sqlite_url)
+    store, ticks = RecordStore(engine), 0
+
+    def tick() -> None:
+        nonlocal ticks
+        ticks += 1
+
+    def watch(connection: Any, *_: object) -> None:
+        connection.set_progress_handler(tick, 100)
+
+    sa.event.listen(engine, "checkout", watch)
+    taken = []
+    for last in (300, 3_000):
+        add(store, *(make_record(number) for number in range(last)))
+        ticks = 0
+        add(store, make_record(last))
+        taken.append(ticks)
+    engine.dispose()
+    assert 0 < taken[1] < 2 * taken[0]
 
 
 def test_a_revision_of_more_than_one_question_finds_all_that_is_stored(store: RecordStore) -> None:
