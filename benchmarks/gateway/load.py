@@ -4,6 +4,7 @@ python -m benchmarks.gateway.load: a cell as a JSON line on stdin, what came of 
 """
 
 import asyncio
+import gc
 import json
 import re
 import sys
@@ -195,9 +196,12 @@ def quantiles(values_ns: list[int]) -> dict[str, float] | None:
 
 
 def main() -> None:
+    # Its own pauses would be taken for those of whom it measures.
+    gc.disable()
     for line in sys.stdin:
         seen = uvloop.run(run(Cell(**json.loads(line))))
         print(json.dumps(asdict(outcome(seen))), flush=True)
+        gc.collect()
 
 
 if __name__ == "__main__":

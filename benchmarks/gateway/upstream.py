@@ -4,6 +4,7 @@ python -m benchmarks.gateway.upstream: prints its port, ends with its stdin.
 """
 
 import asyncio
+import gc
 import re
 import sys
 import time
@@ -83,6 +84,8 @@ class Connection(asyncio.Protocol):
 
 
 async def main() -> None:
+    # Its own pauses would be taken for those of whoever stands before it.
+    gc.freeze()
     loop = asyncio.get_running_loop()
     server = await loop.create_server(Connection, HOST, 0, backlog=2048)
     print(server.sockets[0].getsockname()[1], flush=True)
