@@ -13,12 +13,12 @@ from collectors.registry import Probe
 from melodi.clock import NS_PER_MINUTE, Clock
 from melodi.config import Settings, data_folder
 from melodi.daemon.inventory import keep_inventory
-from melodi.daemon.memory import give_back
 from melodi.daemon.meters import open_apart, plan_of, probe_meters
 from melodi.daemon.ownership import owning
 from melodi.daemon.recovery import recover
 from melodi.daemon.runtime import Runtime
 from melodi.daemon.vigil import keep_vigil
+from melodi.memory import give_back
 from melodi.sampling.process import MeterProcess
 from melodi.sampling.settle import first_edges
 from melodi.sampling.watch import MeterWatch

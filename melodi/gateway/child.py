@@ -12,10 +12,13 @@ from melodi.gateway.app import create_gateway
 from melodi.gateway.far import FarBooks
 from melodi.line import Line
 from melodi.logs import configure_logging
+from melodi.memory import give_back
 from melodi.serving import App, run, serving, spare_what_stays
 
 PARENT_SECONDS = 1.0
 LAST_WORDS_SECONDS = 5.0
+GIVE_BACK_EVERY = 60
+"""Looks after the parent."""
 
 
 def main() -> None:
@@ -60,11 +63,14 @@ async def _pass_on(end: socket.socket, daemon: int) -> None:
 
 async def _end_of(daemon: int, over: asyncio.Event) -> None:
     """Until the daemon says so or has died: another process may hold its end of the line open."""
+    looked = 0
     while os.getppid() == daemon and not over.is_set():
         try:
             await asyncio.wait_for(over.wait(), PARENT_SECONDS)
         except TimeoutError:
-            continue
+            looked += 1
+            if looked % GIVE_BACK_EVERY == 0:
+                give_back()
 
 
 if __name__ == "__main__":

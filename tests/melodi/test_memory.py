@@ -5,7 +5,7 @@ import ctypes
 import psutil
 import pytest
 
-from melodi.daemon.memory import give_back
+from melodi.memory import give_back
 
 MIB = 1 << 20
 PIECE, PIECES = 32 * 1024, 2_000
