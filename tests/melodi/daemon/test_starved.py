@@ -15,7 +15,7 @@ from scripted_server import response, scripted
 from waiting import PATIENCE_SECONDS
 
 STREAMS = 100
-UNREADABLE = 2_000
+UNREADABLE = 5_000
 CREATED = re.compile(rb'"created":\d+')
 
 
