@@ -57,9 +57,8 @@ class OwnCost:
     def _charge(self, share: float) -> None:
         idle = self._idle_watts()
         for name, curve in list(self._sampler.curves.items()):
-            if curve.domain.kind not in (Kind.CPU, Kind.DRAM) or not curve.edges:
+            if curve.domain.kind not in (Kind.CPU, Kind.DRAM) or (now := curve.edges.last) is None:
                 continue
-            now = curve.edges[-1]
             last = self._edges.get(name)
             self._edges[name] = now
             if last is None or name not in idle:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from benchmarks.gpu.probe import page as probe_page
+from benchmarks.page import table
 
 Found = dict[str, Any]
 PHASES = (
@@ -26,11 +27,6 @@ def page(found: Found) -> str:
         parts += [probe_page.page(found["probe"]).strip()]
     parts += [phases_table(found), *lines(found)]
     return "\n\n".join(parts) + "\n"
-
-
-def table(headings: tuple[str, ...], rows: list[list[str]]) -> str:
-    lines = ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 
 def phases_table(found: Found) -> str:
